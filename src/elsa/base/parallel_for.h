@@ -1,5 +1,5 @@
-// Runs independent work items on several threads. Items are independent, and each writes only its own results, so
-// the outcome does not depend on how many threads run them.
+// Runs independent work items on several threads. Each item writes only its own results, so the
+// outcome does not depend on how many threads run them.
 #ifndef ELSA_BASE_PARALLEL_FOR_H_
 #define ELSA_BASE_PARALLEL_FOR_H_
 
