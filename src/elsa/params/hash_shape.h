@@ -1,0 +1,46 @@
+// The shapes of the matrices of a hash of d components into k bits, and what they cost. One rule
+// for every execution: the reference draws its factors in these shapes, the hardware counts its
+// multipliers, registers and cycles from them. No values here: elsa/params/plan.h holds those.
+// Source: Sec. III-C (Kronecker product), Sec. IV-E "Choice of Hash Length k" (batches).
+#ifndef ELSA_PARAMS_HASH_SHAPE_H_
+#define ELSA_PARAMS_HASH_SHAPE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "elsa/params/plan.h"
+
+namespace elsa {
+
+struct FactorShape {
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  bool operator==(const FactorShape&) const = default;
+};
+
+// One batch: the first `bits` rows of factors[0] (x) factors[1] (x) ... are its projections.
+struct BatchShape {
+  std::int64_t bits = 0;
+  std::vector<FactorShape> factors;
+  bool operator==(const BatchShape&) const = default;
+};
+
+// The shapes of a hash: batches of d bits and one for the rest, each with 1 (kDense, kGaussian),
+// 2 or 3 factors. Columns multiply to d, as equal as its divisors allow, larger ones first (64 = 4
+// x 4 x 4, 32 = 4 x 4 x 2); no factor has more rows than columns, so that its rows can be
+// orthogonal; rows multiply to at least the batch's bits at the fewest multiplications.
+// Source: Sec. III-C. The paper states square factors only; the rest is our choice.
+// Errors: kInvalidArgument if d or k is outside 1 to 4096, or for kHadamard, which has no such
+// matrices.
+std::vector<BatchShape> HashShapes(HashKind kind, std::int64_t d, std::int64_t k);
+
+// Multiplications to hash one vector, the last factor applied first as in the paper's equation.
+// Source: Sec. III-C: 3 d^(4/3), 2 d^(3/2) or d^2 when all factors are square and k = d.
+std::int64_t Multiplications(const std::vector<BatchShape>& batches);
+
+// Values that a hash unit has to hold. Source: Sec. IV-C, 3 d^(2/3) for three square factors.
+std::int64_t MatrixValues(const std::vector<BatchShape>& batches);
+
+}  // namespace elsa
+
+#endif  // ELSA_PARAMS_HASH_SHAPE_H_
