@@ -60,11 +60,6 @@ std::string At(const std::string& name, std::size_t i) {
   return name + "[" + std::to_string(i) + "]";
 }
 
-// A hash longer or wider than this is a damaged plan, not a wish. Our choice: 16 times the paper's
-// d, 64 times its k.
-constexpr std::int64_t kMaxDimension = 1024;
-constexpr std::int64_t kMaxBits = 4096;
-
 std::int64_t PowerOfTwoAtLeast(std::int64_t d) {
   std::int64_t power = 1;
   while (power < d) power *= 2;
@@ -85,8 +80,8 @@ void ValidateBatch(const HashSpec& hash, std::size_t index) {
   for (std::size_t f = 0; f < factors; ++f) {
     const Matrix& matrix = batch.factors[f];
     const std::string name = At(where + ".factors", f);
-    Require(matrix.rows >= 1 && matrix.rows <= kMaxBits, name + ".rows", "1 to 4096", matrix.rows);
-    Require(matrix.cols >= 1 && matrix.cols <= kMaxDimension, name + ".cols", "1 to 1024",
+    Require(matrix.rows >= 1 && matrix.rows <= kMaxHashBits, name + ".rows", "1 to 4096", matrix.rows);
+    Require(matrix.cols >= 1 && matrix.cols <= kMaxHashDimension, name + ".cols", "1 to 1024",
             matrix.cols);
     const auto count = static_cast<std::size_t>(matrix.rows * matrix.cols);
     Require(matrix.values.size() == count, name + ".values", std::to_string(count) + " numbers",
@@ -132,8 +127,8 @@ std::string_view ProfileName(const Plan& plan) {
 }
 
 void ValidateHash(const HashSpec& hash) {
-  Require(hash.d >= 1 && hash.d <= kMaxDimension, "hash.d", "1 to 1024", hash.d);
-  Require(hash.k >= 1 && hash.k <= kMaxBits, "hash.k", "1 to 4096", hash.k);
+  Require(hash.d >= 1 && hash.d <= kMaxHashDimension, "hash.d", "1 to 1024", hash.d);
+  Require(hash.k >= 1 && hash.k <= kMaxHashBits, "hash.k", "1 to 4096", hash.k);
   Require(!hash.batches.empty(), "hash.batches", "at least one", hash.batches.size());
   std::int64_t bits = 0;
   for (std::size_t i = 0; i < hash.batches.size(); ++i) {

@@ -39,6 +39,11 @@ struct HashBatch {
   bool operator==(const HashBatch&) const = default;
 };
 
+// A hash longer or wider than this is a damaged plan, not a wish. Our choice: 16 times the paper's
+// d, 64 times its k.
+inline constexpr std::int64_t kMaxHashDimension = 1024;
+inline constexpr std::int64_t kMaxHashBits = 4096;
+
 // A hash of d components into k sign bits, with its values, so that a plan needs no generator.
 struct HashSpec {
   HashKind kind = HashKind::kKronecker3;

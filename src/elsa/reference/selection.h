@@ -1,0 +1,45 @@
+// Which keys a query keeps. Source: Sec. III-D step 6, Sec. III-E; the rules beyond the paper are
+// ours (docs/reference/selection.md).
+//
+//   threshold t (paper, mass, budget):  keep if  similarity > t * key_norm_max       (strict)
+//     with the bias in the test:        keep if  query_scale * (similarity - t * key_norm_max) +
+//     bias > 0
+//   gap D:                              keep if  best score - score < D,
+//                                       score = query_scale * similarity (+ bias)
+//
+// A key whose norm is not finite is always kept, so that a NaN is never hidden. A query that sees
+// keys but keeps none keeps the one with the largest estimate (the score with the bias in the test,
+// the similarity without), the first of them on a tie.
+#ifndef ELSA_REFERENCE_SELECTION_H_
+#define ELSA_REFERENCE_SELECTION_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "elsa/params/plan.h"
+#include "elsa/reference/similarity.h"
+
+namespace elsa::reference {
+
+struct Selection {
+  std::vector<std::int32_t> kept;  // keys, ascending
+  bool fallback = false;           // the test kept none
+};
+
+// Writes the decision for one query. `threshold` is t or D by `rule`, finite.
+void Select(const QueryEstimate& estimate, Rule rule, double threshold, Selection& out);
+
+// The right-hand side of the test, for people: t * key_norm_max as a similarity, or for kGap the
+// score below which a key is dropped.
+double CutOff(const QueryEstimate& estimate, Rule rule, double threshold);
+
+// The estimated score of visible key number `v`: query_scale * similarity, plus the bias if that is
+// in the test.
+float EstimatedScore(const QueryEstimate& estimate, std::size_t v);
+
+// The largest EstimatedScore over the keys with a finite norm; 0 if there is none.
+float BestEstimatedScore(const QueryEstimate& estimate);
+
+}  // namespace elsa::reference
+
+#endif  // ELSA_REFERENCE_SELECTION_H_
