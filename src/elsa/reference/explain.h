@@ -39,6 +39,7 @@ struct QueryExplanation {
   double threshold = 0;  // t or D; kExactHead if exact
   double cut_off = 0;    // t * key_norm_max; for kGap the score below which a key is dropped
   double query_norm = 0;
+  double query_scale = 0;  // scale * query_norm: turns a similarity into a score
   double key_norm_max = 0;
   double mass_kept = 1;
   std::vector<KeyExplanation> keys;  // visible keys, ascending
