@@ -9,8 +9,6 @@
 namespace elsa {
 namespace {
 
-constexpr std::int64_t kMaxSize = 4096;  // as in ValidateHash: more is damage, not a wish
-
 // The `count` divisors of `product` that multiply to it with the smallest sum, larger ones first.
 std::vector<std::int64_t> BalancedDivisors(std::int64_t product, int count) {
   if (count == 1) return {product};
@@ -62,9 +60,11 @@ void ChooseRows(std::int64_t bits, std::size_t index, std::vector<FactorShape>& 
 }  // namespace
 
 std::vector<BatchShape> HashShapes(HashKind kind, std::int64_t d, std::int64_t k) {
-  if (d < 1 || d > kMaxSize || k < 1 || k > kMaxSize) {
-    throw Error(ErrorCode::kInvalidArgument, "hash: expected d and k of 1 to 4096, got d = " +
-                                                 std::to_string(d) + ", k = " + std::to_string(k));
+  if (d < 1 || d > kMaxHashDimension || k < 1 || k > kMaxHashBits) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "hash: expected d of 1 to " + std::to_string(kMaxHashDimension) +
+                    " and k of 1 to " + std::to_string(kMaxHashBits) +
+                    ", got d = " + std::to_string(d) + ", k = " + std::to_string(k));
   }
   int count = 1;
   if (kind == HashKind::kKronecker2) count = 2;

@@ -30,8 +30,8 @@ struct BatchShape {
 // x 4 x 4, 32 = 4 x 4 x 2); no factor has more rows than columns, so that its rows can be
 // orthogonal; rows multiply to at least the batch's bits at the fewest multiplications.
 // Source: Sec. III-C. The paper states square factors only; the rest is our choice.
-// Errors: kInvalidArgument if d or k is outside 1 to 4096, or for kHadamard, which has no such
-// matrices.
+// Errors: kInvalidArgument if d or k is outside the limits of plan.h, or for kHadamard, which has
+// no such matrices.
 std::vector<BatchShape> HashShapes(HashKind kind, std::int64_t d, std::int64_t k);
 
 // Multiplications to hash one vector, the last factor applied first as in the paper's equation.

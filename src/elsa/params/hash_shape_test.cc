@@ -104,7 +104,8 @@ TEST(HashShape, RefusesHadamardAndSizesOutOfRange) {
   EXPECT_THROW(HashShapes(HashKind::kHadamard, 64, 64), Error);
   EXPECT_THROW(HashShapes(HashKind::kDense, 0, 64), Error);
   EXPECT_THROW(HashShapes(HashKind::kDense, 64, 0), Error);
-  EXPECT_THROW(HashShapes(HashKind::kDense, 4097, 64), Error);
+  EXPECT_THROW(HashShapes(HashKind::kDense, 64, kMaxHashBits + 1), Error);
+  EXPECT_THROW(HashShapes(HashKind::kDense, kMaxHashDimension + 1, 64), Error);
 }
 
 }  // namespace

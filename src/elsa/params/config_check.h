@@ -1,0 +1,26 @@
+// What is wrong with a configuration, before it is known where its text came from. Shared by
+// ValidateConfig and ParseConfig, which adds file and line; not for other layers.
+#ifndef ELSA_PARAMS_CONFIG_CHECK_H_
+#define ELSA_PARAMS_CONFIG_CHECK_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "elsa/params/config.h"
+
+namespace elsa {
+
+struct ConfigProblem {
+  std::string_view key;
+  std::string expected;
+  std::string got;
+  std::string Text() const { return std::string(key) + ": expected " + expected + ", got " + got; }
+};
+
+// The first problem of the values, in the order of the field table, single fields first.
+std::optional<ConfigProblem> FindProblem(const Config& config);
+
+}  // namespace elsa
+
+#endif  // ELSA_PARAMS_CONFIG_CHECK_H_

@@ -1,0 +1,247 @@
+#include "elsa/params/config.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "elsa/base/error.h"
+#include "elsa/params/repository_file_test.h"
+
+namespace elsa {
+namespace {
+
+std::string_view SectionOf(std::string_view key) { return key.substr(0, key.find('.')); }
+std::string_view NameOf(std::string_view key) { return key.substr(key.find('.') + 1); }
+
+// A field's value as TOML.
+std::string TomlValue(const Config& config, const Field& field) {
+  const std::string text = ValueText(config, field);
+  return std::holds_alternative<HashKind Config::*>(field.member) ? '"' + text + '"' : text;
+}
+
+// The paper's machine, one key per line from line 2 or 13 on; `key` gets `value`, or no line at
+// all if `value` is empty.
+std::string PaperTomlWith(std::string_view key, const std::string& value) {
+  std::string text;
+  std::string_view section;
+  for (const Field& field : Fields()) {
+    if (SectionOf(field.key) != section) {
+      section = SectionOf(field.key);
+      text += "[" + std::string(section) + "]\n";
+    }
+    if (field.key == key && value.empty()) continue;
+    text += std::string(NameOf(field.key)) + " = " +
+            (field.key == key ? value : TomlValue(Config(), field)) + "\n";
+  }
+  return text;
+}
+
+// The message of the error that the text must cause.
+std::string MessageOf(const std::string& toml) {
+  try {
+    ParseConfig(toml, "x.toml");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidFormat);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string MessageOf(const Config& config) {
+  try {
+    ValidateConfig(config);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Config, DefaultIsThePapersMachine) {
+  EXPECT_EQ(ParseConfig(RepositoryFile("configs/paper.toml"), "paper.toml"), Config());
+}
+
+TEST(Config, SingleFileIsThePapersExampleOfOnePipeline) {
+  Config expected;
+  expected.banks = 1;
+  expected.hash_multipliers = 64;
+  expected.division_multipliers = 8;
+  expected.accelerators = 1;
+  EXPECT_EQ(ParseConfig(RepositoryFile("configs/single.toml"), "single.toml"), expected);
+}
+
+TEST(Config, EveryFileNamesThePapersSectionBesideEveryKey) {
+  for (const char* path : {"configs/tiny.toml", "configs/single.toml", "configs/paper.toml"}) {
+    std::istringstream lines(RepositoryFile(path));
+    int keys = 0;
+    for (std::string line; std::getline(lines, line);) {
+      const std::size_t equals = line.find(" = ");
+      if (line.starts_with("#") || equals == std::string::npos) continue;
+      ++keys;
+      const std::size_t comment = line.find("# ");
+      ASSERT_NE(comment, std::string::npos) << path << ": " << line;
+      EXPECT_NE(line.find("-", comment), std::string::npos) << path << ": " << line;
+    }
+    EXPECT_EQ(keys, static_cast<int>(Fields().size())) << path;
+  }
+}
+
+TEST(Config, FieldTableHasEveryMemberOnce) {
+  std::set<std::string_view> keys;
+  std::set<std::string> distinct;  // members told apart by giving each its own value
+  Config config;
+  std::int64_t mark = 1000;
+  for (const Field& field : Fields()) {
+    EXPECT_TRUE(keys.insert(field.key).second) << field.key;
+    EXPECT_FALSE(field.doc.empty() || field.section.empty()) << field.key;
+    if (const auto* integer = std::get_if<std::int64_t Config::*>(&field.member)) {
+      config.** integer = ++mark;
+    }
+  }
+  for (const Field& field : Fields()) distinct.insert(ValueText(config, field));
+  EXPECT_EQ(distinct.size(), Fields().size());
+  EXPECT_EQ(Fields().size() * 8, sizeof(Config));  // 17 integers, and one word padded to 8 bytes
+}
+
+TEST(Config, LayoutOfTheTextDoesNotMatter) {
+  std::string text = "# reversed, dotted, spaced\r\n";
+  for (std::size_t i = Fields().size(); i-- > 0;) {
+    text += std::string(Fields()[i].key) + "=   " + TomlValue(Config(), Fields()[i]) + " # x\r\n";
+  }
+  EXPECT_EQ(ParseConfig(text, "x.toml"), Config());
+  EXPECT_EQ(Digest(ParseConfig(text, "x.toml")), Digest(Config()));
+}
+
+TEST(Config, RefusesEachMissingKeyAtItsSection) {
+  for (const Field& field : Fields()) {
+    const std::string line = SectionOf(field.key) == "machine" ? "1" : "12";
+    EXPECT_EQ(MessageOf(PaperTomlWith(field.key, "")), "x.toml:" + line + ": " +
+                                                           std::string(field.key) + ": expected " +
+                                                           RangeText(field) + ", got no such key");
+  }
+  EXPECT_EQ(MessageOf(std::string()),
+            "x.toml:1: machine.n: expected integer 1 to 65536, got no such key");
+}
+
+TEST(Config, RefusesEachKeyOutOfRangeOrOfAnotherTypeAtItsLine) {
+  int line = 1;
+  for (const Field& field : Fields()) {
+    line += field.key == "format.qkv_integer_bits" ? 2 : 1;
+    const auto expect = [&](const std::string& value, const std::string& got) {
+      EXPECT_EQ(MessageOf(PaperTomlWith(field.key, value)),
+                "x.toml:" + std::to_string(line) + ": " + std::string(field.key) + ": expected " +
+                    RangeText(field) + ", got " + got);
+    };
+    if (std::holds_alternative<HashKind Config::*>(field.member)) {
+      expect("\"hadamard\"", "hadamard");
+      expect("\"sha\"", "'sha'");
+      expect("3", "a value of type integer");
+      continue;
+    }
+    for (const std::int64_t value : {field.min - 1, field.max + 1}) {
+      expect(std::to_string(value), std::to_string(value));
+    }
+    expect("64.0", "a value of type floating-point");
+    expect("\"64\"", "a value of type string");
+    expect("true", "a value of type boolean");
+    expect("[64]", "a value of type array");
+    expect("{ a = 64 }", "a value of type table");
+  }
+}
+
+TEST(Config, RefusesUnknownKeysAndSections) {
+  const std::string good = PaperTomlWith("", "");
+  EXPECT_EQ(MessageOf("[machine]\nbankz = 4\n"),
+            "x.toml:2: machine.bankz: expected one of n, d, k, hash, banks, selectors_per_bank, "
+            "hash_multipliers, division_multipliers, clock_hz, accelerators, got an unknown key");
+  EXPECT_EQ(MessageOf(good + "[power]\nvolt = 1\n"),
+            "x.toml:21: power: expected one of machine, format, got an unknown section");
+  EXPECT_EQ(MessageOf("machine = 3\n"),
+            "x.toml:1: machine: expected a table, got a value of type integer");
+}
+
+TEST(Config, RefusesTextThatIsNotToml) {
+  EXPECT_TRUE(MessageOf("[machine\nn = 3\n").starts_with("x.toml:1: TOML: expected well-formed"));
+  EXPECT_TRUE(MessageOf("[machine]\nn = 3\nn = 3\n").starts_with("x.toml:3: TOML: "));
+  EXPECT_TRUE(MessageOf("[machine]\nn = 99999999999999999999\n").starts_with("x.toml:2: TOML: "));
+  EXPECT_TRUE(MessageOf("[machine]\n\xff\n").starts_with("x.toml:1: TOML: "));
+  EXPECT_TRUE(MessageOf(std::string("\0\0\0", 3)).starts_with("x.toml:1: TOML: "));
+}
+
+TEST(Config, MessagesStayOneShortLine) {
+  EXPECT_EQ(MessageOf("\"a\\nb\" = 1\n"),
+            "x.toml:1: a?b: expected one of machine, format, got an unknown section");
+  EXPECT_LT(MessageOf(std::string(100000, 'a') + " = 1\n").size(), 1000u);
+  EXPECT_LT(MessageOf(PaperTomlWith("machine.hash", '"' + std::string(100000, 'a') + '"')).size(),
+            1000u);
+}
+
+TEST(Config, RefusesWhatNoMachineCanBe) {
+  const auto message = [](auto member, std::int64_t value) {
+    Config config;
+    config.*member = value;
+    return MessageOf(config);
+  };
+  EXPECT_EQ(message(&Config::banks, 3),
+            "machine.banks: expected a divisor of machine.n = 512, got 3");
+  EXPECT_EQ(message(&Config::selectors_per_bank, 129),
+            "machine.selectors_per_bank: expected at most the 128 keys of a bank, got 129");
+  EXPECT_EQ(message(&Config::d, 62),
+            "machine.d: expected a product of 3 integers above 1 for hash kronecker3, got 62");
+  EXPECT_EQ(message(&Config::hash_multipliers, 200),
+            "machine.hash_multipliers: expected a divisor of the 768 multiplications of one hash "
+            "(nearest: 192 or 256), got 200");
+  EXPECT_EQ(message(&Config::hash_multipliers, 1000),
+            "machine.hash_multipliers: expected a divisor of the 768 multiplications of one hash "
+            "(nearest: 768), got 1000");
+  EXPECT_EQ(message(&Config::division_multipliers, 24),
+            "machine.division_multipliers: expected a divisor of machine.d = 64, got 24");
+  EXPECT_EQ(message(&Config::exp_table_entries, 33),
+            "format.exp_table_entries: expected a power of two, got 33");
+  EXPECT_EQ(message(&Config::reciprocal_table_entries, 64),
+            "format.reciprocal_table_entries: expected a power of two, at most 2^5 "
+            "(float_fraction_bits), got 64");
+  EXPECT_EQ(message(&Config::reciprocal_table_entries, 31),
+            "format.reciprocal_table_entries: expected a power of two, at most 2^5 "
+            "(float_fraction_bits), got 31");
+  EXPECT_EQ(message(&Config::norm_bits, 8), "no error");
+}
+
+TEST(Config, TextErrorsOfTwoKeysNameTheLine) {
+  EXPECT_EQ(MessageOf(PaperTomlWith("machine.banks", "3")),
+            "x.toml:6: machine.banks: expected a divisor of machine.n = 512, got 3");
+}
+
+TEST(Config, OtherHashFormsOfThePaperAreMachinesToo) {
+  Config config;
+  config.hash = HashKind::kKronecker2;  // 1024 multiplications
+  EXPECT_EQ(MessageOf(config), "no error");
+  config.hash = HashKind::kDense;  // 4096
+  EXPECT_EQ(MessageOf(config), "no error");
+  config.hash = HashKind::kGaussian;
+  EXPECT_EQ(MessageOf(config),
+            "machine.hash: expected one of kronecker3, kronecker2, dense, got gaussian");
+}
+
+TEST(Digest, IsTheFnv1aOfOneLinePerField) {
+  // Computed once by a separate program. A new parameter changes it, and with it every result.
+  EXPECT_EQ(Digest(Config()), "3eadccad5da1be25");
+}
+
+TEST(Digest, ChangesWithEverySingleField) {
+  std::set<std::string> digests{Digest(Config())};
+  for (const Field& field : Fields()) {
+    Config config;
+    if (const auto* integer = std::get_if<std::int64_t Config::*>(&field.member)) {
+      config.** integer += 1;
+    } else {
+      config.*std::get<HashKind Config::*>(field.member) = HashKind::kDense;
+    }
+    EXPECT_TRUE(digests.insert(Digest(config)).second) << field.key;
+  }
+  EXPECT_EQ(digests.size(), Fields().size() + 1);
+}
+
+}  // namespace
+}  // namespace elsa
