@@ -1,0 +1,83 @@
+# make build | demo | test | test-all | format      (README.md says what they do)
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: build native python demo test test-cpp test-python test-all test-asan test-tsan \
+        test-clang test-install format lint clean
+
+STAMPS := build/stamps
+PYTHON := .venv/bin/python
+# What the Python package is built from: when one of these is newer, it is installed again.
+PACKAGE_SOURCES := $(shell find src python tools cmake -type f -not -name '*_test.cc' \
+                     -not -path '*/__pycache__/*' 2>/dev/null) \
+                   CMakeLists.txt layers.txt pyproject.toml README.md
+
+build: native python
+
+$(STAMPS)/debian: requirements/debian.txt scripts/setup.sh
+	@scripts/setup.sh debian $<
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/debian-slow: requirements/debian-slow.txt scripts/setup.sh
+	@scripts/setup.sh debian $<
+	@mkdir -p $(@D) && touch $@
+
+.venv/.installed: requirements/python.txt requirements/data.txt | $(STAMPS)/debian
+	@scripts/setup.sh python
+	@touch $@
+
+build/%/build.ninja: CMakePresets.json | $(STAMPS)/debian
+	@cmake --preset $* --log-level=WARNING
+
+# The CLI is build/release/elsa. Commands that live in Python stand beside it as links.
+native: build/release/build.ninja
+	@cmake --build --preset release -- --quiet
+
+.venv/.package: $(PACKAGE_SOURCES) | .venv/.installed
+	@echo "build: installing the Python package into .venv" >&2
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
+	  --force-reinstall .
+	@mkdir -p build/release
+	@for command in .venv/bin/elsa-*; do ln -sf "../../$$command" build/release/; done
+	@touch $@
+
+python: .venv/.package
+
+demo: build
+	@$(PYTHON) -m elsa_attention.demo --out out/demo
+
+test: test-cpp test-python
+	@python3 scripts/check_test_counts.py tests/expected_counts.json build/ctest.log build/pytest.log
+
+test-cpp: native
+	@ctest --preset release -j 2 2>&1 | tee build/ctest.log | tail -n 12
+
+test-python: build
+	@$(PYTHON) -m pytest -m "not slow" 2>&1 | tee build/pytest.log
+
+# The slower lanes: sanitizers, the second compiler, a fresh installation.
+test-all: test test-asan test-tsan test-clang test-install
+
+test-asan test-tsan: test-%: build/%/build.ninja | $(STAMPS)/debian-slow
+	@cmake --build --preset $* -- --quiet
+	@ctest --preset $* -j 2 2>&1 | tail -n 12
+
+test-clang: $(STAMPS)/debian-slow
+	@cmake --preset clang --log-level=WARNING
+	@cmake --build --preset clang -- --quiet
+	@ctest --preset clang -j 2 2>&1 | tail -n 12
+	@ELSA_OTHER_CLI=build/clang/elsa $(PYTHON) -m pytest -m "slow" tests/cli
+
+test-install: build
+	@$(PYTHON) -m pytest -m "slow" tests/install
+
+lint: .venv/.installed
+	@$(PYTHON) -m ruff check python tests scripts
+	@$(PYTHON) -m ruff format --check python tests scripts
+
+format: .venv/.installed | $(STAMPS)/debian-slow
+	@$(PYTHON) -m ruff format python tests scripts
+	@clang-format -i $$(git ls-files '*.h' '*.cc')
+
+clean:
+	@rm -rf build out
