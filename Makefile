@@ -12,6 +12,9 @@ PACKAGE_SOURCES := $(shell find src python tools cmake -type f -not -name '*_tes
                      -not -path '*/__pycache__/*' 2>/dev/null) \
                    CMakeLists.txt layers.txt pyproject.toml README.md
 
+# ctest of a preset into a log: the closing lines if it is green, all of it if not.
+run_ctest = ctest --preset $(1) -j 2 > $(2) 2>&1 || { cat $(2); exit 1; }; tail -n 8 $(2)
+
 build: native python
 
 $(STAMPS)/debian: requirements/debian.txt scripts/setup.sh
@@ -50,7 +53,7 @@ test: test-cpp test-python
 	@python3 scripts/check_test_counts.py tests/expected_counts.json build/ctest.log build/pytest.log
 
 test-cpp: native
-	@ctest --preset release -j 2 2>&1 | tee build/ctest.log | tail -n 12
+	@$(call run_ctest,release,build/ctest.log)
 
 test-python: build
 	@$(PYTHON) -m pytest -m "not slow" 2>&1 | tee build/pytest.log
@@ -60,12 +63,12 @@ test-all: test test-asan test-tsan test-clang test-install
 
 test-asan test-tsan: test-%: build/%/build.ninja | $(STAMPS)/debian-slow
 	@cmake --build --preset $* -- --quiet
-	@ctest --preset $* -j 2 2>&1 | tail -n 12
+	@$(call run_ctest,$*,build/ctest-$*.log)
 
 test-clang: $(STAMPS)/debian-slow
 	@cmake --preset clang --log-level=WARNING
 	@cmake --build --preset clang -- --quiet
-	@ctest --preset clang -j 2 2>&1 | tail -n 12
+	@$(call run_ctest,clang,build/ctest-clang.log)
 	@ELSA_OTHER_CLI=build/clang/elsa $(PYTHON) -m pytest -m "slow" tests/cli
 
 test-install: build
