@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "elsa/base/error.h"
 #include "elsa/params/config_check.h"
@@ -87,6 +88,15 @@ std::string DivisorsAround(std::int64_t work, std::int64_t value) {
 
 }  // namespace
 
+std::string Printable(std::string_view text) {
+  constexpr std::size_t kLongest = 400;
+  std::string clean(text.substr(0, kLongest));
+  for (char& c : clean) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return clean + (text.size() > kLongest ? "..." : "");
+}
+
 std::optional<ConfigProblem> FindProblem(const Config& config) {
   for (const Field& field : kFields) {
     if (auto problem = RangeProblem(config, field)) return problem;
@@ -160,6 +170,25 @@ std::string RangeText(const Field& field) {
     words += (kind == kHashForms.front() ? "" : ", ") + std::string(Name(kind));
   }
   return words;
+}
+
+void SetValue(Config* config, const Field& field, std::string_view text) {
+  bool ok = true;
+  if (const auto* integer = std::get_if<std::int64_t Config::*>(&field.member)) {
+    const char* end = text.data() + text.size();
+    std::int64_t value = 0;
+    const auto result = std::from_chars(text.data(), end, value);
+    ok = result.ec == std::errc() && result.ptr == end;
+    if (ok) config->** integer = value;
+  } else {
+    const auto named = [text](HashKind kind) { return Name(kind) == text; };
+    const auto kind = std::find_if(kHashForms.begin(), kHashForms.end(), named);
+    ok = kind != kHashForms.end();
+    if (ok) config->*std::get<HashKind Config::*>(field.member) = *kind;
+  }
+  if (ok) return;
+  const ConfigProblem problem{field.key, RangeText(field), "'" + Printable(text) + "'"};
+  throw Error(ErrorCode::kInvalidArgument, problem.Text());
 }
 
 void ValidateConfig(const Config& config) {

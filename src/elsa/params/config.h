@@ -62,6 +62,10 @@ std::string ValueText(const Config& config, const Field& field);
 // What the field accepts: "integer 1 to 256", "one of kronecker3, kronecker2, dense".
 std::string RangeText(const Field& field);
 
+// Sets the field from text as ValueText writes it; ranges are ValidateConfig's business.
+// Errors: kInvalidArgument, "machine.banks: expected integer 1 to 256, got 'four'".
+void SetValue(Config* config, const Field& field, std::string_view text);
+
 // Checks every range and what the fields have to fulfil together (rules beside each check).
 // Errors: kInvalidArgument, "machine.banks: expected a divisor of machine.n = 512, got 3".
 void ValidateConfig(const Config& config);

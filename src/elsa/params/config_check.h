@@ -18,6 +18,9 @@ struct ConfigProblem {
   std::string Text() const { return std::string(key) + ": expected " + expected + ", got " + got; }
 };
 
+// One line of readable text: control characters and the rest of overlong input are left out.
+std::string Printable(std::string_view text);
+
 // The first problem of the values, in the order of the field table, single fields first.
 std::optional<ConfigProblem> FindProblem(const Config& config);
 

@@ -208,6 +208,32 @@ TEST(Config, RefusesWhatNoMachineCanBe) {
   EXPECT_EQ(message(&Config::norm_bits, 8), "no error");
 }
 
+TEST(Config, SetValueReadsWhatValueTextWrites) {
+  Config machine;
+  machine.banks = 2;
+  machine.hash = HashKind::kDense;
+  machine.norm_bits = 7;
+  Config copy;
+  for (const Field& field : Fields()) SetValue(&copy, field, ValueText(machine, field));
+  EXPECT_EQ(copy, machine);
+}
+
+TEST(Config, SetValueRefusesOtherTextAndChangesNothing) {
+  for (const Field& field : Fields()) {
+    for (const char* text : {"", "four", "4x", " 4", "99999999999999999999", "sha", "4.0"}) {
+      Config config;
+      try {
+        SetValue(&config, field, text);
+        ADD_FAILURE() << field.key << " took '" << text << "'";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.what(), std::string(field.key) + ": expected " + RangeText(field) +
+                                    ", got '" + text + "'");
+      }
+      EXPECT_EQ(config, Config());
+    }
+  }
+}
+
 TEST(Config, TextErrorsOfTwoKeysNameTheLine) {
   EXPECT_EQ(MessageOf(PaperTomlWith("machine.banks", "3")),
             "x.toml:6: machine.banks: expected a divisor of machine.n = 512, got 3");

@@ -14,16 +14,6 @@ namespace {
 std::string_view SectionOf(std::string_view key) { return key.substr(0, key.find('.')); }
 std::string_view NameOf(std::string_view key) { return key.substr(key.find('.') + 1); }
 
-// One line of readable text: control characters and the rest of overlong input are left out.
-std::string Printable(std::string_view text) {
-  constexpr std::size_t kLongest = 400;
-  std::string clean(text.substr(0, kLongest));
-  for (char& c : clean) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return clean + (text.size() > kLongest ? "..." : "");
-}
-
 // A parsed text and the name it goes by in messages.
 class Document {
  public:
