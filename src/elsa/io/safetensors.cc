@@ -107,21 +107,13 @@ void CheckCoverage(std::vector<Span> spans, std::int64_t data_size, const std::s
   }
 }
 
-std::string JsonString(const std::string& text, const std::string& where) {
-  try {
-    return json(text).dump();
-  } catch (const json::exception&) {
-    Fail(ErrorCode::kInvalidArgument, where, "UTF-8 text", Quoted(text));
-  }
-}
-
 // The header with its padding. `tensors` are in file order.
 std::string FormatHeader(const std::vector<TensorToWrite>& tensors,
                          const std::map<std::string, std::string, std::less<>>& metadata,
                          const std::string& path) {
   std::string header = "{";
   if (!metadata.empty()) {
-    header += JsonString(std::string(kMetadataKey), path) + ":{";
+    header += JsonString(kMetadataKey, path) + ":{";
     for (const auto& [key, value] : metadata) {
       if (header.back() != '{') header += ',';
       header += JsonString(key, path + ": metadata") + ':' + JsonString(value, path + ": metadata");

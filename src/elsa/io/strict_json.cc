@@ -117,6 +117,13 @@ json ParseStrictJson(std::string_view text, int max_depth, const std::string& wh
   }
 }
 
+std::string JsonString(std::string_view text, const std::string& where) {
+  if (FindInvalidUtf8(text)) {
+    Fail(ErrorCode::kInvalidArgument, where, "UTF-8 text", "other bytes");
+  }
+  return json(text).dump();
+}
+
 void JsonField::Fail(std::string_view expected) const {
   Fail(expected, Printable(value_->dump(-1, ' ', false, json::error_handler_t::replace)));
 }

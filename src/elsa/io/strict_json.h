@@ -17,6 +17,9 @@ namespace elsa::io {
 // Errors: kInvalidFormat naming `where`, and line and column where they are known.
 nlohmann::json ParseStrictJson(std::string_view text, int max_depth, const std::string& where);
 
+// The text as a JSON string with its quotes. Errors: kInvalidArgument naming `where`: not UTF-8.
+std::string JsonString(std::string_view text, const std::string& where);
+
 // A value inside a document together with the path that led to it. Every getter throws
 // kInvalidFormat "<path>: expected ..., got ..." if the value is not what is asked for.
 class JsonField {
