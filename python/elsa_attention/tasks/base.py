@@ -81,6 +81,13 @@ class Task(ABC):
         """Token ids to learn thresholds from; no example of them is evaluated."""
 
     @abstractmethod
+    def evaluation_sequences(self, loaded: LoadedModel) -> list[list[int]]:
+        """Token ids that an evaluation pass runs.
+
+        Errors: ValueError if the model cannot do the task.
+        """
+
+    @abstractmethod
     def metric_of(self, scores: np.ndarray, exact: np.ndarray, examples: np.ndarray) -> float:
         """The metric over a selection of examples, which may repeat (a bootstrap draw).
 

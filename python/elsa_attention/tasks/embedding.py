@@ -52,12 +52,16 @@ class _EmbeddingTask(Task):
         """Token ids of the calibration documents."""
         return _encode(self._texts(loaded)[0], loaded)
 
+    def evaluation_sequences(self, loaded: LoadedModel) -> list[list[int]]:
+        """Token ids of the evaluation documents."""
+        return _encode(self._texts(loaded)[1], loaded)
+
     def fidelity_values(self, exact: np.ndarray, predictions: np.ndarray) -> np.ndarray:
         """Cosine of each embedding to the exact one."""
         return (exact * predictions).sum(axis=1)
 
     def _run(self, loaded: LoadedModel) -> Run:
-        sequences = _encode(self._texts(loaded)[1], loaded)
+        sequences = self.evaluation_sequences(loaded)
         embeddings = embed(sequences, loaded)
         return Run(embeddings, scores=embeddings, sequences=sequences)
 

@@ -59,6 +59,10 @@ class MaskedToken(Task):
             inputs += [m.ids for m in _masked(row, ids, loaded, seed=(1, row, 0))[:sets]]
         return inputs
 
+    def evaluation_sequences(self, loaded: LoadedModel) -> list[list[int]]:
+        """Masked inputs of the evaluation half."""
+        return [m.ids for m in self._evaluation_inputs(loaded)]
+
     def metric_of(self, scores: np.ndarray, exact: np.ndarray, examples: np.ndarray) -> float:
         """Correct over masked tokens of the drawn examples."""
         correct, masked = scores[examples].sum(axis=0)
