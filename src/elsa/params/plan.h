@@ -102,6 +102,10 @@ struct Plan {
     return theta_bias_rad.size() == 1 && theta_bias_rad[0].size() == 1 ? theta_bias_rad[0][0]
                                                                        : theta_bias_rad[layer][head];
   }
+  // Whether every query of the head keeps all its keys, without selection.
+  bool IsExactHead(std::int64_t layer, std::int64_t head) const {
+    return thresholds[layer][head] == kExactHead || (rule == Rule::kPaper && target == 0);
+  }
   bool operator==(const Plan&) const = default;
 };
 

@@ -57,7 +57,7 @@ double MeasureThetaBias(const HashSpec& hash, std::int64_t pairs, std::uint64_t 
   for (double& error : errors) {
     for (float& value : a) value = static_cast<float>(random.Normal());
     for (float& value : b) value = static_cast<float>(random.Normal());
-    const int distance = HammingDistance(HashVector(hash, a), HashVector(hash, b));
+    const int distance = HammingDistance(HashVectors(hash, a), HashVectors(hash, b));
     error = kPi / static_cast<double>(hash.k) * distance - TrueAngle(a.data(), b.data(), hash.d);
   }
   return Percentile(errors, kThetaBiasPercentile);

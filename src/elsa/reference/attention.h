@@ -56,13 +56,6 @@ std::vector<HeadStats> Attend(const AttentionInputs& inputs, const Plan* plan, s
 std::vector<HeadStats> Attend(const AttentionInputs& inputs, const Plan* plan, std::int64_t layer,
                               const View<double, 4>& out, const AttendOptions& options = {});
 
-// scale * q . k + bias of one pair, in double.
-double Score(const AttentionInputs& inputs, std::int64_t batch, std::int64_t head,
-             std::int64_t query, std::int64_t key);
-
-// Turns scores into softmax weights in place. No scores: no weights.
-void Softmax(std::vector<double>& scores);
-
 }  // namespace elsa::reference
 
 #endif  // ELSA_REFERENCE_ATTENTION_H_

@@ -15,13 +15,6 @@ std::string ShapeText(const std::array<std::int64_t, 4>& shape) {
   return text + "]";
 }
 
-void RequireShape(const char* name, const std::array<std::int64_t, 4>& got,
-                  const std::array<std::int64_t, 4>& expected) {
-  if (got == expected) return;
-  throw Error(ErrorCode::kInvalidArgument, std::string(name) + ": expected shape " +
-                                               ShapeText(expected) + ", got " + ShapeText(got));
-}
-
 void RequireLengths(const char* name, std::span<const std::int64_t> lengths, std::int64_t batch,
                     std::int64_t n) {
   if (lengths.empty()) return;
@@ -39,6 +32,13 @@ void RequireLengths(const char* name, std::span<const std::int64_t> lengths, std
 }
 
 }  // namespace
+
+void RequireShape(const char* name, const std::array<std::int64_t, 4>& got,
+                  const std::array<std::int64_t, 4>& expected) {
+  if (got == expected) return;
+  throw Error(ErrorCode::kInvalidArgument, std::string(name) + ": expected shape " +
+                                               ShapeText(expected) + ", got " + ShapeText(got));
+}
 
 void ValidateInputs(const AttentionInputs& inputs) {
   const auto& q = inputs.query.shape;
@@ -82,33 +82,45 @@ void ValidatePlanFits(const Plan& plan, std::int64_t layer, const AttentionInput
                                           std::to_string(inputs.query.shape[3]) +
                                           " as in the input, got " + std::to_string(plan.hash.d));
   }
+  if (!(inputs.scale > 0)) {
+    throw Error(ErrorCode::kUnsupported, "scale: expected a positive number with a plan, got " +
+                                             std::to_string(inputs.scale));
+  }
   if (inputs.causal && plan.centring != Centring::kOff) {
     throw Error(ErrorCode::kUnsupported, "plan: centring: expected off for causal attention, got " +
                                              std::string(Name(plan.centring)));
   }
 }
 
-Visibility::Visibility(const AttentionInputs& inputs, std::int64_t batch, std::int64_t head)
-    : inputs_(inputs),
-      batch_(batch),
-      head_(head),
-      queries_(inputs.query_lengths.empty() ? inputs.query.shape[2] : inputs.query_lengths[batch]),
+HeadInputs::HeadInputs(const AttentionInputs& inputs, std::int64_t batch, std::int64_t head)
+    : queries_(inputs.query_lengths.empty() ? inputs.query.shape[2] : inputs.query_lengths[batch]),
       keys_(inputs.key_lengths.empty() ? inputs.key.shape[2] : inputs.key_lengths[batch]),
-      uniform_(!inputs.causal && (!inputs.mask || inputs.mask.stride[2] == 0) &&
-               (!inputs.bias || inputs.bias.stride[2] == 0)) {}
-
-bool Visibility::Visible(std::int64_t query, std::int64_t key) const {
-  if (key >= keys_ || (inputs_.causal && key > query)) return false;
-  if (inputs_.mask && inputs_.mask(batch_, head_, query, key) == 0) return false;
-  // Written so that a NaN bias stays visible and shows in the output.
-  return !(inputs_.bias && inputs_.bias(batch_, head_, query, key) <= kMaskedBias);
+      scale_(inputs.scale),
+      causal_(inputs.causal),
+      query_(inputs.query[batch][head]),
+      key_(inputs.key[batch][inputs.kv_head(head)]),
+      value_(inputs.value[batch][inputs.kv_head(head)]) {
+  if (inputs.mask) mask_ = inputs.mask[batch][head];
+  if (inputs.bias) bias_ = inputs.bias[batch][head];
+  uniform_ = !causal_ && (!mask_ || mask_.stride[0] == 0) && (!bias_ || bias_.stride[0] == 0);
 }
 
-void Visibility::Keys(std::int64_t query, std::vector<std::int32_t>& out) const {
-  out.clear();
-  for (std::int64_t key = 0; key < keys_; ++key) {
-    if (Visible(query, key)) out.push_back(static_cast<std::int32_t>(key));
+bool HeadInputs::Visible(std::int64_t query, std::int64_t key) const {
+  if (key >= keys_ || (causal_ && key > query)) return false;
+  if (mask_ && mask_(query, key) == 0) return false;
+  // Written so that a NaN bias stays visible and shows in the output.
+  return !(bias_ && bias_(query, key) <= kMaskedBias);
+}
+
+const std::vector<std::int32_t>& HeadInputs::VisibleKeys(std::int64_t query) {
+  if (visible_to_ == query || (visible_to_ >= 0 && uniform_)) return visible_;
+  visible_to_ = query;
+  visible_.clear();
+  const std::int64_t end = causal_ ? std::min(keys_, query + 1) : keys_;
+  for (std::int64_t key = 0; key < end; ++key) {
+    if (Visible(query, key)) visible_.push_back(static_cast<std::int32_t>(key));
   }
+  return visible_;
 }
 
 }  // namespace elsa::reference

@@ -3,6 +3,7 @@
 #ifndef ELSA_REFERENCE_ATTENTION_INPUTS_H_
 #define ELSA_REFERENCE_ATTENTION_INPUTS_H_
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -38,36 +39,54 @@ struct AttentionInputs {
 // Errors: kInvalidArgument naming the argument, expected and got.
 void ValidateInputs(const AttentionInputs& inputs);
 
+// Errors: kInvalidArgument naming both shapes unless `got` equals `expected`.
+void RequireShape(const char* name, const std::array<std::int64_t, 4>& got,
+                  const std::array<std::int64_t, 4>& expected);
+
 // Checks that layer `layer` of `plan` can run on `inputs`: head count, d, layer range, and that
 // centring is not combined with causal attention (the mean key of a growing sequence is not
-// defined). Errors: kMismatch, or kUnsupported for the last.
+// defined). A scale must be positive: with another the most similar keys are not those of the
+// largest scores. `plan` is valid (ValidatePlan).
+// Errors: kMismatch, or kUnsupported for causal centring and the scale.
 void ValidatePlanFits(const Plan& plan, std::int64_t layer, const AttentionInputs& inputs);
 
-// Which keys the queries of one (batch, head) may see: inside the length, not after the query when
-// causal, and not masked.
-class Visibility {
+// One (batch, head) of the inputs, and which keys its queries may see: inside the length, not after
+// the query when causal, and not masked.
+class HeadInputs {
  public:
-  Visibility(const AttentionInputs& inputs, std::int64_t batch, std::int64_t head);
+  // `inputs` (validated) must outlive this.
+  HeadInputs(const AttentionInputs& inputs, std::int64_t batch, std::int64_t head);
 
   std::int64_t queries() const { return queries_; }  // without padding
   std::int64_t keys() const { return keys_; }        // without padding
-  // Whether every query sees the same keys.
+  double scale() const { return scale_; }
+  // Rows, padding included. Shapes: query [n_q, d], key [n_k, d], value [n_k, d_v].
+  const View<const float, 2>& query() const { return query_; }
+  const View<const float, 2>& key() const { return key_; }
+  const View<const float, 2>& value() const { return value_; }
+
+  // Whether every query sees the same keys, with the same bias.
   bool uniform() const { return uniform_; }
   bool Visible(std::int64_t query, std::int64_t key) const;
+  // The keys that a query sees, ascending; valid until the next call.
+  const std::vector<std::int32_t>& VisibleKeys(std::int64_t query);
+  bool has_bias() const { return static_cast<bool>(bias_); }
   // The additive bias of a pair; 0 without a bias.
-  float Bias(std::int64_t query, std::int64_t key) const {
-    return inputs_.bias ? inputs_.bias(batch_, head_, query, key) : 0.0f;
-  }
-  // Writes the visible keys in ascending order.
-  void Keys(std::int64_t query, std::vector<std::int32_t>& out) const;
+  float Bias(std::int64_t query, std::int64_t key) const { return bias_ ? bias_(query, key) : 0; }
 
  private:
-  const AttentionInputs& inputs_;
-  std::int64_t batch_;
-  std::int64_t head_;
   std::int64_t queries_;
   std::int64_t keys_;
+  double scale_;
+  bool causal_;
+  View<const float, 2> query_;
+  View<const float, 2> key_;
+  View<const float, 2> value_;
+  View<const std::uint8_t, 2> mask_;  // null when absent, as is the bias
+  View<const float, 2> bias_;
   bool uniform_;
+  std::int64_t visible_to_ = -1;  // the query that visible_ is of
+  std::vector<std::int32_t> visible_;
 };
 
 }  // namespace elsa::reference

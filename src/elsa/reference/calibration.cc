@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -9,15 +10,14 @@
 #include "elsa/base/parallel_for.h"
 #include "elsa/base/portable_math.h"
 #include "elsa/reference/angle.h"
-#include "elsa/reference/attention.h"
+#include "elsa/reference/scores.h"
 #include "elsa/reference/selection.h"
 #include "elsa/reference/similarity.h"
 
 namespace elsa::reference {
 namespace {
 
-// The tested quantity in equal bins. Our choice: a bin is 1/2048 of the largest key norm for
-// thresholds, 1/128 of a score for gaps; what lies outside the range is far from any threshold.
+// Equal bins, open at both ends.
 struct BinRange {
   double low;
   double width;
@@ -29,6 +29,7 @@ struct BinRange {
     return static_cast<std::int64_t>(std::clamp(bin, 0.0, static_cast<double>(bins - 1)));
   }
 };
+// Our choice: a bin is 1/2048 of the largest key norm for thresholds, 1/128 of a score for gaps.
 constexpr BinRange kThresholdRange{-2, 1.0 / 2048, 8192};
 constexpr BinRange kGapRange{0, 1.0 / 128, 8192};
 constexpr BinRange kAngleErrorRange{-kPi, kPi / 4096, 8192};
@@ -48,14 +49,14 @@ void RequireOptions(const Plan& plan, std::int64_t layers, std::int64_t heads) {
   ValidatePlan(probe);
 }
 
-// What the test compares with the threshold, for visible key number v; a larger value is kept for
-// thresholds, a smaller one for gaps.
-double TestedQuantity(const QueryEstimate& e, Rule rule, float best, std::size_t v) {
+// The side of the test that belongs to visible key number v, turned so that for every rule a key is
+// kept if this is below a limit: D for gaps, -t for thresholds.
+double Distance(const QueryEstimate& e, Rule rule, float best, std::size_t v) {
   if (rule == Rule::kGap) return best - EstimatedScore(e, v);
   const double norm_max = e.key_norm_max;
   double u = e.similarities[v] / norm_max;
   if (!e.bias.empty()) u += e.bias[v] / (static_cast<double>(e.query_scale) * norm_max);
-  return u;
+  return -u;
 }
 
 // Sec. III-E: of the keys whose weight exceeds p/n the one with the smallest weight, or the one
@@ -75,16 +76,13 @@ std::size_t ThresholdKey(const std::vector<double>& weights, double p) {
 
 // q . k of the paper's rule, of the centred key if the estimate is; plus the bias in units of the
 // unscaled score if it is in the test.
-double RawScore(const AttentionInputs& inputs, const SimilarityEstimator& estimator,
-                const QueryEstimate& e, std::int64_t batch, std::int64_t head, std::int64_t query,
-                std::size_t v) {
-  const std::vector<float> key = estimator.KeyVector(e.keys[v], e.centred);
+double RawScore(const SimilarityEstimator& estimator, const QueryEstimate& e, std::int64_t query,
+                std::size_t v, std::int64_t d, double scale) {
+  const float* q = estimator.QueryVector(query);
+  const float* k = estimator.KeyVector(e.keys[v], e.centred);
   double dot = 0;
-  for (std::size_t c = 0; c < key.size(); ++c) {
-    dot += static_cast<double>(inputs.query(batch, head, query, c)) * key[c];
-  }
-  if (!e.bias.empty()) dot += e.bias[v] / inputs.scale;
-  return dot;
+  for (std::int64_t c = 0; c < d; ++c) dot += static_cast<double>(q[c]) * k[c];
+  return e.bias.empty() ? dot : dot + e.bias[v] / scale;
 }
 
 }  // namespace
@@ -107,35 +105,41 @@ void Calibrator::Observe(std::int64_t layer, const AttentionInputs& inputs, int 
 void Calibrator::ObserveHead(const AttentionInputs& inputs, std::int64_t layer, std::int64_t head) {
   HeadState& state = states_[layer * heads_ + head];
   const BinRange& range = RangeOf(plan_.rule);
-  if (state.histogram.pairs.empty()) {
-    state.histogram.pairs.resize(range.bins);
-    state.histogram.mass.resize(range.bins);
-  }
+  state.pairs.resize(range.bins);
+  state.mass.resize(range.bins);
   std::vector<double> weights;
   for (std::int64_t batch = 0; batch < inputs.batch(); ++batch) {
-    SimilarityEstimator estimator(inputs, EstimatorOptionsOf(plan_, layer, head), batch, head);
-    for (std::int64_t i = 0; i < estimator.visibility().queries(); ++i) {
-      const auto visible = static_cast<std::int64_t>(estimator.VisibleKeys(i).size());
-      if (visible == 0 || visible < plan_.dense_below) continue;
+    HeadInputs rows(inputs, batch, head);
+    Scores scores(rows);
+    SimilarityEstimator estimator(rows, EstimatorOptionsOf(plan_, layer, head));
+    for (std::int64_t i = 0; i < rows.queries(); ++i) {
+      const std::vector<std::int32_t>& visible = rows.VisibleKeys(i);
+      if (visible.empty() || static_cast<std::int64_t>(visible.size()) < plan_.dense_below) {
+        continue;
+      }
       const QueryEstimate& e = estimator.Estimate(i);
       // A zero or non-finite norm has no angle: such a query says nothing about a threshold.
       const double size = static_cast<double>(e.query_norm) * e.key_norm_max;
-      if (!(size > 0) || !std::isfinite(size)) continue;
-
-      weights.clear();
-      for (std::int32_t key : e.keys) weights.push_back(Score(inputs, batch, head, i, key));
-      Softmax(weights);
-      const float best = plan_.rule == Rule::kGap ? BestEstimatedScore(e) : 0.0f;
-      for (std::size_t v = 0; v < weights.size(); ++v) {
-        if (!std::isfinite(e.key_norms[v])) continue;
-        const std::int64_t bin = range.Bin(TestedQuantity(e, plan_.rule, best, v));
-        state.histogram.pairs[bin] += 1;
-        state.histogram.mass[bin] += weights[v];
+      if (!(e.query_scale > 0 && e.key_norm_max > 0 && std::isfinite(e.query_scale))) continue;
+      scores.SetQuery(i);
+      scores.Of(visible, weights);
+      if (!std::all_of(weights.begin(), weights.end(), [](double s) { return std::isfinite(s); })) {
+        continue;
       }
+      Softmax(weights);
       ++state.queries;
+
+      const float best = BestEstimatedScore(e);
+      const std::size_t always = LargestEstimate(e);
+      for (std::size_t v = 0; v < weights.size(); ++v) {
+        const bool kept = v == always || !std::isfinite(e.key_norms[v]);
+        const std::int64_t bin = kept ? 0 : range.Bin(Distance(e, plan_.rule, best, v));
+        state.pairs[bin] += 1;
+        state.mass[bin] += weights[v];
+      }
       if (plan_.rule != Rule::kPaper) continue;
       const std::size_t chosen = ThresholdKey(weights, plan_.target);
-      const double t = RawScore(inputs, estimator, e, batch, head, i, chosen) / size;
+      const double t = RawScore(estimator, e, i, chosen, plan_.hash.d, inputs.scale) / size;
       state.sum += t;
       state.sum_of_squares += t * t;
     }
@@ -144,50 +148,51 @@ void Calibrator::ObserveHead(const AttentionInputs& inputs, std::int64_t layer, 
 
 Plan Calibrator::Finish() const {
   Plan plan = plan_;
-  const BinRange& range = RangeOf(plan.rule);
-  const bool ascending = plan.rule == Rule::kGap;  // small values are kept
   plan.calibration.assign(plan.thresholds.size(), std::vector<HeadCalibration>(heads_));
   for (std::size_t s = 0; s < states_.size(); ++s) {
-    const HeadState& state = states_[s];
-    double& threshold = plan.thresholds[s / heads_][s % heads_];
-    HeadCalibration& seen = plan.calibration[s / heads_][s % heads_];
-    seen.queries = state.queries;
-    if (state.queries == 0) continue;
-    const auto queries = static_cast<double>(state.queries);
-    double all_pairs = 0;
-    double all_mass = 0;
-    for (std::int64_t bin = 0; bin < range.bins; ++bin) {
-      all_pairs += state.histogram.pairs[bin];
-      all_mass += state.histogram.mass[bin];
-    }
-    if (plan.rule == Rule::kPaper) {
-      threshold = state.sum / queries;
-      const double variance = state.sum_of_squares / queries - threshold * threshold;
-      seen.threshold_stddev = std::sqrt(std::max(variance, 0.0));
-    }
-    // From the keys most surely kept on: until the target is met, or down to the threshold.
-    double pairs = 0;
-    double mass = 0;
-    for (std::int64_t step = 0; step < range.bins; ++step) {
-      const std::int64_t bin = ascending ? step : range.bins - 1 - step;
-      const double edge = range.Edge(ascending ? bin + 1 : bin);
-      double share = 1;
-      if (plan.rule == Rule::kPaper) {
-        share = std::clamp((edge + range.width - threshold) / range.width, 0.0, 1.0);
-        if (share == 0) break;
-      }
-      pairs += share * state.histogram.pairs[bin];
-      mass += share * state.histogram.mass[bin];
-      if (plan.rule == Rule::kPaper) continue;
-      threshold = edge;
-      const double reached = plan.rule == Rule::kBudget ? pairs / all_pairs : mass / all_mass;
-      // Rounding in the sums must not push a target of 1 beyond reach.
-      if (reached >= plan.target - 1e-12) break;
-    }
-    seen.kept_fraction = std::clamp(pairs / all_pairs, 0.0, 1.0);
-    seen.mass_kept = std::clamp(mass / all_mass, 0.0, 1.0);
+    FinishHead(states_[s], plan.thresholds[s / heads_][s % heads_],
+               plan.calibration[s / heads_][s % heads_]);
   }
   return plan;
+}
+
+void Calibrator::FinishHead(const HeadState& state, double& threshold,
+                            HeadCalibration& seen) const {
+  seen.queries = state.queries;
+  if (state.queries == 0) return;
+  const BinRange& range = RangeOf(plan_.rule);
+  const double all_pairs = std::accumulate(state.pairs.begin(), state.pairs.end(), 0.0);
+  const double all_mass = std::accumulate(state.mass.begin(), state.mass.end(), 0.0);
+  double pairs = state.pairs[0];
+  double mass = state.mass[0];
+  std::int64_t bin = 1;  // the first that is not kept
+  if (plan_.rule == Rule::kPaper) {
+    const auto queries = static_cast<double>(state.queries);
+    threshold = state.sum / queries;
+    const double variance = state.sum_of_squares / queries - threshold * threshold;
+    seen.threshold_stddev = std::sqrt(std::max(variance, 0.0));
+    // The bin that the threshold cuts counts by its share.
+    for (; bin < range.bins && range.Edge(bin) < -threshold; ++bin) {
+      const double share = std::min((-threshold - range.Edge(bin)) / range.width, 1.0);
+      pairs += share * state.pairs[bin];
+      mass += share * state.mass[bin];
+    }
+  } else {
+    const bool budget = plan_.rule == Rule::kBudget;
+    // Rounding in the sums must not push a target of 1 out of reach.
+    const double wanted = (plan_.target - 1e-12) * (budget ? all_pairs : all_mass);
+    while ((budget ? pairs : mass) < wanted) {
+      pairs += state.pairs[bin];
+      mass += state.mass[bin];
+      ++bin;
+    }
+    // The last bin is open: only an exact head keeps all of it.
+    if (bin < range.bins) {
+      threshold = plan_.rule == Rule::kGap ? range.Edge(bin) : -range.Edge(bin);
+    }
+  }
+  seen.kept_fraction = std::min(pairs / all_pairs, 1.0);
+  seen.mass_kept = std::min(mass / all_mass, 1.0);
 }
 
 ThetaBiasMeter::ThetaBiasMeter(Plan plan, std::int64_t layers, std::int64_t heads)
@@ -204,21 +209,20 @@ void ThetaBiasMeter::Observe(std::int64_t layer, const AttentionInputs& inputs, 
   ParallelFor(heads_, threads, [&](std::int64_t head) {
     std::vector<std::int64_t>& counts = counts_[layer * heads_ + head];
     counts.resize(kAngleErrorRange.bins);
-    const auto d = static_cast<std::int64_t>(plan_.hash.d);
-    std::vector<float> query(d);
+    const std::int64_t d = plan_.hash.d;
     for (std::int64_t batch = 0; batch < inputs.batch(); ++batch) {
-      SimilarityEstimator estimator(inputs, EstimatorOptionsOf(plan_, layer, head), batch, head);
-      for (std::int64_t i = 0; i < estimator.visibility().queries(); ++i) {
-        const auto visible = static_cast<std::int64_t>(estimator.VisibleKeys(i).size());
-        if (visible == 0 || visible < plan_.dense_below) continue;
+      HeadInputs rows(inputs, batch, head);
+      SimilarityEstimator estimator(rows, EstimatorOptionsOf(plan_, layer, head));
+      for (std::int64_t i = 0; i < rows.queries(); ++i) {
+        if (static_cast<std::int64_t>(rows.VisibleKeys(i).size()) < plan_.dense_below) continue;
         const QueryEstimate& e = estimator.Estimate(i);
         if (!(e.query_norm > 0) || !std::isfinite(e.query_norm)) continue;
-        for (std::int64_t c = 0; c < d; ++c) query[c] = inputs.query(batch, head, i, c);
         for (std::size_t v = 0; v < e.keys.size(); ++v) {
           if (!(e.key_norms[v] > 0) || !std::isfinite(e.key_norms[v])) continue;
-          const std::vector<float> key = estimator.KeyVector(e.keys[v], e.centred);
           const double estimate = kPi / static_cast<double>(plan_.hash.k) * e.distances[v];
-          ++counts[kAngleErrorRange.Bin(estimate - TrueAngle(query.data(), key.data(), d))];
+          const double angle =
+              TrueAngle(estimator.QueryVector(i), estimator.KeyVector(e.keys[v], e.centred), d);
+          ++counts[kAngleErrorRange.Bin(estimate - angle)];
         }
       }
     }

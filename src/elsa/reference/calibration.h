@@ -5,7 +5,6 @@
 #define ELSA_REFERENCE_CALIBRATION_H_
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "elsa/params/plan.h"
@@ -26,24 +25,23 @@ class Calibrator {
   // Errors: those of ValidateInputs and ValidatePlanFits.
   void Observe(std::int64_t layer, const AttentionInputs& inputs, int threads = 0);
 
-  // The finished plan. With p = 0 every head is exact; so is a head that saw no usable query.
+  // The finished plan. With p = 0 every head is exact; so is a head that saw no usable query, and
+  // one whose target no threshold meets. A query is usable if it is not run dense and its scores
+  // and norms are finite and not zero.
   Plan Finish() const;
 
  private:
-  // Pairs and softmax mass by the tested quantity, in equal bins; what lies outside falls into the
-  // first or last bin.
-  struct Histogram {
-    std::vector<double> pairs;
-    std::vector<double> mass;
-  };
   struct HeadState {
     std::int64_t queries = 0;
     double sum = 0;  // of the per-query thresholds, Rule::kPaper
     double sum_of_squares = 0;
-    double masses = 0;  // queries in the histogram: each has softmax mass 1
-    Histogram histogram;
+    // Pairs and softmax mass by how far they are from being surely kept, in equal bins; what lies
+    // outside falls into the first or last bin.
+    std::vector<double> pairs;
+    std::vector<double> mass;
   };
   void ObserveHead(const AttentionInputs& inputs, std::int64_t layer, std::int64_t head);
+  void FinishHead(const HeadState& state, double& threshold, HeadCalibration& seen) const;
 
   Plan plan_;
   std::int64_t heads_;

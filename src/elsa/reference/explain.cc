@@ -7,7 +7,7 @@
 #include "elsa/base/error.h"
 #include "elsa/base/portable_math.h"
 #include "elsa/reference/angle.h"
-#include "elsa/reference/attention.h"
+#include "elsa/reference/scores.h"
 #include "elsa/reference/selection.h"
 #include "elsa/reference/similarity.h"
 
@@ -37,8 +37,9 @@ QueryExplanation Explain(const AttentionInputs& inputs, const Plan& plan, std::i
   ValidatePlanFits(plan, layer, inputs);
   RequireIndex("batch", batch, inputs.batch());
   RequireIndex("head", head, inputs.heads());
-  SimilarityEstimator estimator(inputs, EstimatorOptionsOf(plan, layer, head), batch, head);
-  RequireIndex("query", query, estimator.visibility().queries());
+  HeadInputs rows(inputs, batch, head);
+  RequireIndex("query", query, rows.queries());
+  SimilarityEstimator estimator(rows, EstimatorOptionsOf(plan, layer, head));
 
   const QueryEstimate& e = estimator.Estimate(query);
   QueryExplanation why;
@@ -48,8 +49,8 @@ QueryExplanation Explain(const AttentionInputs& inputs, const Plan& plan, std::i
   why.query = query;
   why.rule = plan.rule;
   why.threshold = plan.thresholds[layer][head];
-  why.exact = why.threshold == kExactHead || (plan.rule == Rule::kPaper && plan.target == 0) ||
-              static_cast<std::int64_t>(e.keys.size()) < plan.dense_below;
+  why.exact =
+      plan.IsExactHead(layer, head) || static_cast<std::int64_t>(e.keys.size()) < plan.dense_below;
   why.centred = e.centred;
   why.bias_in_test = !e.bias.empty();
   why.query_norm = e.query_norm;
@@ -63,14 +64,12 @@ QueryExplanation Explain(const AttentionInputs& inputs, const Plan& plan, std::i
     why.fallback = selection.fallback;
     why.cut_off = CutOff(e, plan.rule, why.threshold);
   }
-  std::vector<double> weights;
-  for (std::int32_t key : e.keys) weights.push_back(Score(inputs, batch, head, query, key));
-  const std::vector<double> scores = weights;
+  Scores all_scores(rows);
+  all_scores.SetQuery(query);
+  std::vector<double> scores;
+  all_scores.Of(e.keys, scores);
+  std::vector<double> weights = scores;
   Softmax(weights);
-
-  const std::int64_t d = inputs.query.shape[3];
-  std::vector<float> q(d);
-  for (std::int64_t c = 0; c < d; ++c) q[c] = inputs.query(batch, head, query, c);
   double mass = 0;
   for (std::size_t v = 0; v < e.keys.size(); ++v) {
     KeyExplanation key;
@@ -79,8 +78,8 @@ QueryExplanation Explain(const AttentionInputs& inputs, const Plan& plan, std::i
     key.weight = weights[v];
     key.key_norm = e.key_norms[v];
     key.distance = e.distances[v];
-    const std::vector<float> vector = estimator.KeyVector(key.key, e.centred);
-    key.true_angle_rad = TrueAngle(q.data(), vector.data(), d);
+    key.true_angle_rad = TrueAngle(estimator.QueryVector(query),
+                                   estimator.KeyVector(key.key, e.centred), plan.hash.d);
     key.angle_rad = EstimatedAngle(plan.hash.k, plan.ThetaBias(layer, head), key.distance);
     key.similarity = e.similarities[v];
     key.true_similarity = key.key_norm * PortableCos(key.true_angle_rad);

@@ -24,8 +24,8 @@ std::vector<double> RandomOrthonormalRows(std::int64_t rows, std::int64_t cols, 
     double* row = &matrix[i * cols];
     double norm = 0;
     // A row that nearly lies in the span of the earlier ones would lose its orthogonality to
-    // rounding: draw again. (Our choice of 0.01; a fresh row is this short once in 80 for the last
-    // row of a square matrix.)
+    // rounding: draw again. (Our choice of 0.01; a fresh row is this short about once in 125 for
+    // the last row of a square matrix.)
     while (norm < 0.01) {
       for (std::int64_t j = 0; j < cols; ++j) row[j] = random.Normal();
       for (std::int64_t earlier = 0; earlier < i; ++earlier) {

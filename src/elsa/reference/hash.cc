@@ -1,6 +1,7 @@
 #include "elsa/reference/hash.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 
 #include "elsa/base/error.h"
@@ -60,12 +61,29 @@ HashSpec MakeHash(HashKind kind, std::int64_t d, std::int64_t k, std::uint64_t s
   return hash;
 }
 
-HashBits HashVector(const HashSpec& hash, std::span<const float> x) {
-  std::vector<float> projections(hash.k);
-  Project<float>(hash, x, projections);
-  HashBits bits((hash.k + 63) / 64);
-  for (std::int64_t i = 0; i < hash.k; ++i) {
-    if (projections[i] >= 0) bits[i / 64] |= std::uint64_t{1} << (i % 64);
+HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors) {
+  constexpr std::int64_t kBlock = 64;  // vectors side by side: as fast as it gets, and in the cache
+  const auto count = static_cast<std::int64_t>(vectors.size()) / hash.d;
+  const std::int64_t words = (hash.k + 63) / 64;
+  HashBits bits(count * words);
+  std::vector<float> x;
+  std::vector<float> projections;
+  for (std::int64_t first = 0; first < count; first += kBlock) {
+    const std::int64_t block = std::min(kBlock, count - first);
+    x.resize(hash.d * block);
+    for (std::int64_t v = 0; v < block; ++v) {
+      for (std::int64_t c = 0; c < hash.d; ++c) {
+        x[c * block + v] = vectors[(first + v) * hash.d + c];
+      }
+    }
+    projections.resize(hash.k * block);
+    Project<float>(hash, x, projections, block);
+    for (std::int64_t i = 0; i < hash.k; ++i) {
+      for (std::int64_t v = 0; v < block; ++v) {
+        const std::uint64_t bit = projections[i * block + v] >= 0 ? 1 : 0;
+        bits[(first + v) * words + i / 64] |= bit << (i % 64);
+      }
+    }
   }
   return bits;
 }

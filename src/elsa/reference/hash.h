@@ -6,7 +6,7 @@
 #ifndef ELSA_REFERENCE_HASH_H_
 #define ELSA_REFERENCE_HASH_H_
 
-#include <bit>
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,26 +17,40 @@ namespace elsa::reference {
 
 // Draws a hash of d components into k bits. The same arguments give the same values on every
 // platform. Batches of at most d bits each (Sec. IV-E); within a batch the rows are orthonormal,
-// except for kGaussian. Shapes of the factors: elsa/params/hash_shape.h.
+// except for kGaussian, and up to one common factor for kHadamard if d is a power of two (if not,
+// its rows are cut and only nearly orthogonal). Shapes of the factors: elsa/params/hash_shape.h.
 // Errors: kInvalidArgument if d is outside 1 to 1024 or k outside 1 to 4096.
 HashSpec MakeHash(HashKind kind, std::int64_t d, std::int64_t k, std::uint64_t seed);
 
-// The k projections of x whose signs are the hash. T is float; a test counts multiplications with
-// its own number type. Source: Sec. III-C, the last factor applied first, as in the paper.
-// Shapes: x has d values, projections k. For kHadamard the projections are unscaled.
+// The k projections, whose signs are the hash, of `count` vectors at once. T is float; a test
+// counts multiplications with its own number type. Source: Sec. III-C, the last factor applied
+// first, as in the paper. Shapes: x [d, count], projections [k, count], packed. For kHadamard they
+// are unscaled.
 template <typename T>
-void Project(const HashSpec& hash, std::span<const T> x, std::span<T> projections);
+void Project(const HashSpec& hash, std::span<const T> x, std::span<T> projections,
+             std::int64_t count = 1);
 
-// One hash: bit i is bit i % 64 of word i / 64; bits from k on are 0.
+// One hash after the other, each of ceil(k / 64) words: bit i of a hash is bit i % 64 of its word
+// i / 64; bits from k on are 0.
 using HashBits = std::vector<std::uint64_t>;
 
-// The hash of x: bit i is 1 if projection i is >= 0 (Sec. III-B), 0 if it is negative or NaN.
-HashBits HashVector(const HashSpec& hash, std::span<const float> x);
+// The hashes of packed vectors: bit i is 1 if projection i is >= 0 (Sec. III-B), 0 if it is
+// negative or NaN. Shapes: vectors [count, d].
+HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors);
+
+// The number of one bits. (std::popcount is a library call where the processor is not known to
+// have the instruction.)
+inline int CountOnes(std::uint64_t x) {
+  x -= (x >> 1) & 0x5555555555555555u;
+  x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+  return static_cast<int>((x * 0x0101010101010101u) >> 56);
+}
 
 // The number of bits in which two hashes of the same length differ.
 inline int HammingDistance(std::span<const std::uint64_t> a, std::span<const std::uint64_t> b) {
   int distance = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) distance += std::popcount(a[i] ^ b[i]);
+  for (std::size_t i = 0; i < a.size(); ++i) distance += CountOnes(a[i] ^ b[i]);
   return distance;
 }
 
@@ -49,15 +63,17 @@ namespace internal {
 template <typename T>
 std::vector<T> ApplyFactor(const Matrix& factor, const std::vector<T>& in, std::int64_t outer,
                            std::int64_t inner) {
-  std::vector<T> out(outer * factor.rows * inner, T(0));
+  std::vector<T> out(outer * factor.rows * inner);
   for (std::int64_t o = 0; o < outer; ++o) {
     for (std::int64_t r = 0; r < factor.rows; ++r) {
       T* to = &out[(o * factor.rows + r) * inner];
       for (std::int64_t c = 0; c < factor.cols; ++c) {
         const T a(factor.values[r * factor.cols + c]);
         const T* from = &in[(o * factor.cols + c) * inner];
-        for (std::int64_t i = 0; i < inner; ++i) {
-          to[i] = c == 0 ? a * from[i] : to[i] + a * from[i];
+        if (c == 0) {
+          for (std::int64_t i = 0; i < inner; ++i) to[i] = a * from[i];
+        } else {
+          for (std::int64_t i = 0; i < inner; ++i) to[i] = to[i] + a * from[i];
         }
       }
     }
@@ -65,23 +81,27 @@ std::vector<T> ApplyFactor(const Matrix& factor, const std::vector<T>& in, std::
   return out;
 }
 
-// H S3 H S2 H S1 x with S diagonal matrices of signs and H the Hadamard matrix of size D; x is
-// followed by zeros up to D.
+// H S3 H S2 H S1 x with S diagonal matrices of signs and H the Hadamard matrix of size D, for
+// `count` columns of x [d, count], which is followed by zeros up to D rows.
 template <typename T>
-std::vector<T> ApplyHadamard(const HashBatch& batch, std::span<const T> x) {
+std::vector<T> ApplyHadamard(const HashBatch& batch, std::span<const T> x, std::int64_t count) {
+  const std::int64_t size = batch.factors[0].cols;
   std::vector<T> y(x.begin(), x.end());
-  y.resize(batch.factors[0].cols, T(0));
+  y.resize(size * count, T(0));
   for (const Matrix& signs : batch.factors) {
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      if (signs.values[i] < 0) y[i] = -y[i];
+    for (std::int64_t row = 0; row < size; ++row) {
+      if (signs.values[row] > 0) continue;
+      for (std::int64_t v = 0; v < count; ++v) y[row * count + v] = -y[row * count + v];
     }
-    for (std::size_t half = 1; half < y.size(); half *= 2) {
-      for (std::size_t i = 0; i < y.size(); ++i) {
-        if ((i & half) != 0) continue;
-        const T a = y[i];
-        const T b = y[i + half];
-        y[i] = a + b;
-        y[i + half] = a - b;
+    for (std::int64_t half = 1; half < size; half *= 2) {
+      for (std::int64_t row = 0; row < size; ++row) {
+        if ((row & half) != 0) continue;
+        for (std::int64_t v = 0; v < count; ++v) {
+          const T a = y[row * count + v];
+          const T b = y[(row + half) * count + v];
+          y[row * count + v] = a + b;
+          y[(row + half) * count + v] = a - b;
+        }
       }
     }
   }
@@ -91,24 +111,24 @@ std::vector<T> ApplyHadamard(const HashBatch& batch, std::span<const T> x) {
 }  // namespace internal
 
 template <typename T>
-void Project(const HashSpec& hash, std::span<const T> x, std::span<T> projections) {
-  std::int64_t done = 0;
+void Project(const HashSpec& hash, std::span<const T> x, std::span<T> projections,
+             std::int64_t count) {
+  auto out = projections.begin();
   for (const HashBatch& batch : hash.batches) {
     std::vector<T> y;
     if (hash.kind == HashKind::kHadamard) {
-      y = internal::ApplyHadamard(batch, x);
+      y = internal::ApplyHadamard(batch, x, count);
     } else {
       y.assign(x.begin(), x.end());
       std::int64_t outer = hash.d;
-      std::int64_t inner = 1;
+      std::int64_t inner = count;
       for (auto factor = batch.factors.rbegin(); factor != batch.factors.rend(); ++factor) {
         outer /= factor->cols;
         y = internal::ApplyFactor(*factor, y, outer, inner);
         inner *= factor->rows;
       }
     }
-    for (std::int64_t i = 0; i < batch.bits; ++i) projections[done + i] = y[i];
-    done += batch.bits;
+    out = std::copy_n(y.begin(), batch.bits * count, out);
   }
 }
 

@@ -3,24 +3,20 @@
 #include <cmath>
 
 namespace elsa::reference {
-namespace {
-
-std::int32_t LargestEstimate(const QueryEstimate& estimate) {
-  std::size_t best = 0;
-  const auto value = [&](std::size_t v) {
-    return estimate.bias.empty() ? estimate.similarities[v] : EstimatedScore(estimate, v);
-  };
-  for (std::size_t v = 1; v < estimate.keys.size(); ++v) {
-    if (value(v) > value(best)) best = v;
-  }
-  return estimate.keys[best];
-}
-
-}  // namespace
-
 float EstimatedScore(const QueryEstimate& estimate, std::size_t v) {
   const float score = estimate.query_scale * estimate.similarities[v];
   return estimate.bias.empty() ? score : score + estimate.bias[v];
+}
+
+std::size_t LargestEstimate(const QueryEstimate& estimate) {
+  const auto value = [&](std::size_t v) {
+    return estimate.bias.empty() ? estimate.similarities[v] : EstimatedScore(estimate, v);
+  };
+  std::size_t best = 0;
+  for (std::size_t v = 1; v < estimate.keys.size(); ++v) {
+    if (value(v) > value(best)) best = v;
+  }
+  return best;
 }
 
 float BestEstimatedScore(const QueryEstimate& estimate) {
@@ -36,25 +32,27 @@ float BestEstimatedScore(const QueryEstimate& estimate) {
 }
 
 void Select(const QueryEstimate& estimate, Rule rule, double threshold, Selection& out) {
-  out.kept.clear();
   const auto limit = static_cast<float>(threshold);
   const float cut = limit * estimate.key_norm_max;
   const float best = rule == Rule::kGap ? BestEstimatedScore(estimate) : 0.0f;
+  // Every key is written and only the kept ones stay: a branch per key costs more.
+  out.kept.resize(estimate.keys.size());
+  std::size_t count = 0;
   for (std::size_t v = 0; v < estimate.keys.size(); ++v) {
     bool keep = false;
-    if (!std::isfinite(estimate.key_norms[v])) {
-      keep = true;
-    } else if (rule == Rule::kGap) {
+    if (rule == Rule::kGap) {
       keep = best - EstimatedScore(estimate, v) < limit;
     } else if (estimate.bias.empty()) {
       keep = estimate.similarities[v] > cut;
     } else {
       keep = estimate.query_scale * (estimate.similarities[v] - cut) + estimate.bias[v] > 0;
     }
-    if (keep) out.kept.push_back(estimate.keys[v]);
+    out.kept[count] = estimate.keys[v];
+    count += keep || !std::isfinite(estimate.key_norms[v]) ? 1 : 0;
   }
+  out.kept.resize(count);
   out.fallback = out.kept.empty() && !estimate.keys.empty();
-  if (out.fallback) out.kept.push_back(LargestEstimate(estimate));
+  if (out.fallback) out.kept.push_back(estimate.keys[LargestEstimate(estimate)]);
 }
 
 double CutOff(const QueryEstimate& estimate, Rule rule, double threshold) {

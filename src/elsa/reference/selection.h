@@ -2,8 +2,8 @@
 // ours (docs/reference/selection.md).
 //
 //   threshold t (paper, mass, budget):  keep if  similarity > t * key_norm_max       (strict)
-//     with the bias in the test:        keep if  query_scale * (similarity - t * key_norm_max) +
-//     bias > 0
+//     with the bias in the test:        keep if
+//                                       query_scale * (similarity - t * key_norm_max) + bias > 0
 //   gap D:                              keep if  best score - score < D,
 //                                       score = query_scale * similarity (+ bias)
 //
@@ -28,6 +28,10 @@ struct Selection {
 
 // Writes the decision for one query. `threshold` is t or D by `rule`, finite.
 void Select(const QueryEstimate& estimate, Rule rule, double threshold, Selection& out);
+
+// The visible key with the largest estimate, as its number among them; at least one is visible. The
+// test keeps it or nothing with a finite norm; so it is always kept, by the test or for want of it.
+std::size_t LargestEstimate(const QueryEstimate& estimate);
 
 // The right-hand side of the test, for people: t * key_norm_max as a similarity, or for kGap the
 // score below which a key is dropped.

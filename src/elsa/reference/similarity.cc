@@ -1,5 +1,6 @@
 #include "elsa/reference/similarity.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -19,34 +20,50 @@ float Norm(std::span<const float> x) {
   return std::sqrt(sums[0]);
 }
 
+namespace {
+
+// Of the first `count` rows, each minus `origin` unless that is empty.
+Sketches Sketch(const HashSpec& hash, const View<const float, 2>& rows, std::int64_t count,
+                const std::vector<float>& origin) {
+  Sketches sketches;
+  sketches.vectors.reserve(count * hash.d);
+  for (std::int64_t j = 0; j < count; ++j) {
+    for (std::int64_t c = 0; c < hash.d; ++c) {
+      sketches.vectors.push_back(origin.empty() ? rows(j, c) : rows(j, c) - origin[c]);
+    }
+  }
+  sketches.bits = HashVectors(hash, sketches.vectors);
+  sketches.norms.reserve(count);
+  for (std::int64_t j = 0; j < count; ++j) {
+    sketches.norms.push_back(Norm(std::span(sketches.vectors).subspan(j * hash.d, hash.d)));
+  }
+  return sketches;
+}
+
+}  // namespace
+
 EstimatorOptions EstimatorOptionsOf(const Plan& plan, std::int64_t layer, std::int64_t head) {
   return {&plan.hash, plan.ThetaBias(layer, head), plan.centring, plan.centring_min_keys,
           plan.bias_in_test};
 }
 
-SimilarityEstimator::SimilarityEstimator(const AttentionInputs& inputs,
-                                         const EstimatorOptions& options, std::int64_t batch,
-                                         std::int64_t head)
-    : inputs_(inputs),
+SimilarityEstimator::SimilarityEstimator(HeadInputs& head, const EstimatorOptions& options)
+    : head_(head),
       options_(options),
-      batch_(batch),
-      head_(head),
-      visibility_(inputs, batch, head),
-      cosines_(CosineTable(options.hash->k, options.theta_bias_rad)) {
-  if (options_.centring != Centring::kOff) mean_key_ = MeanKey();
-}
+      cosines_(CosineTable(options.hash->k, options.theta_bias_rad)),
+      queries_(Sketch(*options.hash, head.query(), head.queries(), {})) {}
 
 std::vector<float> SimilarityEstimator::MeanKey() const {
-  const View<const float, 2> keys = inputs_.key[batch_][inputs_.kv_head(head_)];
-  std::vector<double> sum(keys.shape[1], 0.0);
+  std::vector<double> sum(options_.hash->d, 0.0);
   std::int64_t count = 0;
-  for (std::int64_t j = 0; j < visibility_.keys(); ++j) {
+  const std::int64_t queries =
+      head_.uniform() ? std::min<std::int64_t>(head_.queries(), 1) : head_.queries();
+  for (std::int64_t j = 0; j < head_.keys(); ++j) {
     bool seen = false;
-    const std::int64_t last = visibility_.uniform() ? 1 : visibility_.queries();
-    for (std::int64_t i = 0; i < last && !seen; ++i) seen = visibility_.Visible(i, j);
+    for (std::int64_t i = 0; i < queries && !seen; ++i) seen = head_.Visible(i, j);
     if (!seen) continue;
     ++count;
-    for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += keys(j, c);
+    for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += head_.key()(j, c);
   }
   std::vector<float> mean(sum.size(), 0.0f);
   for (std::size_t c = 0; c < sum.size() && count > 0; ++c) {
@@ -55,49 +72,28 @@ std::vector<float> SimilarityEstimator::MeanKey() const {
   return mean;
 }
 
-std::vector<float> SimilarityEstimator::KeyVector(std::int64_t key, bool centred) const {
-  const View<const float, 1> row = inputs_.key[batch_][inputs_.kv_head(head_)][key];
-  std::vector<float> x(row.shape[0]);
-  for (std::size_t c = 0; c < x.size(); ++c) x[c] = centred ? row(c) - mean_key_[c] : row(c);
-  return x;
-}
-
-const SimilarityEstimator::Sketches& SimilarityEstimator::SketchesFor(bool centred) {
-  Sketches& sketches = sketches_[centred ? 1 : 0];
-  if (!sketches.norms.empty()) return sketches;
-  for (std::int64_t j = 0; j < visibility_.keys(); ++j) {
-    const std::vector<float> x = KeyVector(j, centred);
-    const HashBits bits = HashVector(*options_.hash, x);
-    sketches.bits.insert(sketches.bits.end(), bits.begin(), bits.end());
-    sketches.norms.push_back(Norm(x));
+const Sketches& SimilarityEstimator::KeysFor(bool centred) {
+  Sketches& sketches = keys_[centred ? 1 : 0];
+  if (sketches.norms.empty()) {
+    sketches = Sketch(*options_.hash, head_.key(), head_.keys(),
+                      centred ? MeanKey() : std::vector<float>());
   }
   return sketches;
 }
 
-const std::vector<std::int32_t>& SimilarityEstimator::VisibleKeys(std::int64_t query) {
-  if (keys_of_ < 0 || (keys_of_ != query && !visibility_.uniform())) {
-    visibility_.Keys(query, estimate_.keys);
-  }
-  keys_of_ = query;
-  return estimate_.keys;
-}
-
 const QueryEstimate& SimilarityEstimator::Estimate(std::int64_t query) {
   QueryEstimate& e = estimate_;
-  VisibleKeys(query);
+  e.keys = head_.VisibleKeys(query);
   const std::size_t count = e.keys.size();
   e.centred = options_.centring == Centring::kOn ||
               (options_.centring == Centring::kByLength &&
                static_cast<std::int64_t>(count) >= options_.centring_min_keys);
-  const Sketches& sketches = SketchesFor(e.centred);
+  const Sketches& sketches = KeysFor(e.centred);
+  const std::size_t words = (options_.hash->k + 63) / 64;
+  const std::uint64_t* query_bits = &queries_.bits[query * words];
 
-  const View<const float, 1> row = inputs_.query[batch_][head_][query];
-  std::vector<float> x(row.shape[0]);
-  for (std::size_t c = 0; c < x.size(); ++c) x[c] = row(c);
-  const HashBits bits = HashVector(*options_.hash, x);
-  e.query_norm = Norm(x);
-  e.query_scale = static_cast<float>(inputs_.scale) * e.query_norm;
-
+  e.query_norm = queries_.norms[query];
+  e.query_scale = static_cast<float>(head_.scale()) * e.query_norm;
   e.key_norms.resize(count);
   e.distances.resize(count);
   e.similarities.resize(count);
@@ -105,15 +101,15 @@ const QueryEstimate& SimilarityEstimator::Estimate(std::int64_t query) {
   for (std::size_t v = 0; v < count; ++v) {
     const std::int32_t key = e.keys[v];
     const float norm = sketches.norms[key];
-    const std::span<const std::uint64_t> key_bits(&sketches.bits[key * bits.size()], bits.size());
+    const int distance = HammingDistance({query_bits, words}, {&sketches.bits[key * words], words});
     e.key_norms[v] = norm;
-    e.distances[v] = HammingDistance(bits, key_bits);
-    e.similarities[v] = norm * cosines_[e.distances[v]];
+    e.distances[v] = distance;
+    e.similarities[v] = norm * cosines_[distance];
     if (std::isfinite(norm) && norm > e.key_norm_max) e.key_norm_max = norm;
   }
   e.bias.clear();
-  if (options_.bias_in_test && inputs_.bias) {
-    for (std::int32_t key : e.keys) e.bias.push_back(visibility_.Bias(query, key));
+  if (options_.bias_in_test && head_.has_bias()) {
+    for (std::int32_t key : e.keys) e.bias.push_back(head_.Bias(query, key));
   }
   return e;
 }

@@ -44,39 +44,39 @@ struct QueryEstimate {
   std::vector<float> bias;          // additive bias of each key; empty unless it is in the test
 };
 
-// Prepares the keys of one (batch, head) once, then estimates query after query.
+// Hashes and norms of packed vectors, and the vectors themselves.
+struct Sketches {
+  std::vector<float> vectors;  // [count, d]
+  HashBits bits;               // hash after hash
+  std::vector<float> norms;
+};
+
+// Prepares the rows of one (batch, head) once, then estimates query after query.
 // Centring subtracts the mean over the keys that at least one query sees.
 class SimilarityEstimator {
  public:
-  // `inputs` (validated) and the hash in `options` must outlive the estimator.
-  SimilarityEstimator(const AttentionInputs& inputs, const EstimatorOptions& options,
-                      std::int64_t batch, std::int64_t head);
+  // `head` and the hash in `options` must outlive the estimator.
+  SimilarityEstimator(HeadInputs& head, const EstimatorOptions& options);
 
-  const Visibility& visibility() const { return visibility_; }
-  // Valid until the next call. 0 <= query < visibility().queries().
+  // Valid until the next call. 0 <= query < head.queries().
   const QueryEstimate& Estimate(std::int64_t query);
-  // The keys a query sees, without the rest of the estimate; same validity.
-  const std::vector<std::int32_t>& VisibleKeys(std::int64_t query);
-  // What Norm and the hash of key `key` are taken of.
-  std::vector<float> KeyVector(std::int64_t key, bool centred) const;
+  // The `d` values that norm and hash of a key are taken of; only after an Estimate of that kind.
+  const float* KeyVector(std::int64_t key, bool centred) const {
+    return &keys_[centred ? 1 : 0].vectors[key * options_.hash->d];
+  }
+  const float* QueryVector(std::int64_t query) const {
+    return &queries_.vectors[query * options_.hash->d];
+  }
 
  private:
-  struct Sketches {  // of all keys, hash after hash
-    std::vector<std::uint64_t> bits;
-    std::vector<float> norms;
-  };
-  const Sketches& SketchesFor(bool centred);
+  const Sketches& KeysFor(bool centred);
   std::vector<float> MeanKey() const;
 
-  const AttentionInputs& inputs_;
+  HeadInputs& head_;
   EstimatorOptions options_;
-  std::int64_t batch_;
-  std::int64_t head_;
-  Visibility visibility_;
   std::vector<float> cosines_;
-  std::vector<float> mean_key_;
-  Sketches sketches_[2];  // [centred]; filled on first use
-  std::int64_t keys_of_ = -1;
+  Sketches queries_;
+  Sketches keys_[2];  // [centred]; filled on first use
   QueryEstimate estimate_;
 };
 
