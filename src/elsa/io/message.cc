@@ -1,6 +1,5 @@
 #include "elsa/io/message.h"
 
-#include <cstddef>
 #include <system_error>
 
 namespace elsa::io {
@@ -16,13 +15,11 @@ void FailSystem(std::string_view path, std::string_view what, int error) {
        std::generic_category().message(error));
 }
 
-std::string Printable(std::string_view text) {
-  // Our choice: 120 bytes name any real tensor and still fit one terminal line or two.
-  constexpr std::size_t kLongest = 120;
+std::string Printable(std::string_view text, std::size_t longest) {
   constexpr char kHex[] = "0123456789abcdef";
-  const bool shortened = text.size() > kLongest;
+  const bool shortened = text.size() > longest;
   if (shortened) {
-    std::size_t keep = kLongest;
+    std::size_t keep = longest;
     // Never cut through a UTF-8 sequence.
     while (keep > 0 && (static_cast<unsigned char>(text[keep]) & 0xC0) == 0x80) --keep;
     text = text.substr(0, keep);

@@ -3,6 +3,7 @@
 #ifndef ELSA_IO_MESSAGE_H_
 #define ELSA_IO_MESSAGE_H_
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -17,9 +18,10 @@ namespace elsa::io {
 // Throws elsa::Error{kIo} "<path>: <what>: expected success, got <the system's reason for errno>".
 [[noreturn]] void FailSystem(std::string_view path, std::string_view what, int error);
 
-// The text as it may stand in a message: control characters escaped, long text shortened, so that a
-// hostile name in a file cannot break the line or fill the screen.
-std::string Printable(std::string_view text);
+// The text as it may stand in a message: control characters escaped, more than `longest` bytes cut
+// off, so that a hostile name in a file cannot break the line or fill the screen.
+// Our choice: 120 bytes name any real tensor and still fit a terminal line or two.
+std::string Printable(std::string_view text, std::size_t longest = 120);
 
 // Printable text in double quotes.
 std::string Quoted(std::string_view text);

@@ -146,8 +146,10 @@ Plan ParsePlan(std::string_view json, const std::string& name) {
     ValidatePlan(plan);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kInvalidArgument) throw;
-    // From params, which names the field but not the file.
-    throw Error(ErrorCode::kInvalidFormat, name + ": " + error.what());
+    // From params, which names the field but not the file, and quotes words of the file as they
+    // are.
+    constexpr std::size_t kLongest = 300;
+    throw Error(ErrorCode::kInvalidFormat, name + ": " + Printable(error.what(), kLongest));
   }
   const JsonField profile = root.At("profile");
   if (profile.String() != ProfileName(plan)) {

@@ -342,6 +342,14 @@ TEST(PlanFile, NamesLineAndColumnOfASyntaxError) {
   EXPECT_NE(ErrorOfText(text.substr(0, text.size() / 2)), "no error");
 }
 
+TEST(PlanFile, KeepsHostileWordsOnOneLine) {
+  EXPECT_EQ(ErrorAfter("\"rule\": \"gap\"", "\"rule\": \"a\\n\\u001b[1m\""),
+            "invalid_format: p.json: rule: expected one of paper, mass, budget, gap, got "
+            "'a\\x0a\\x1b[1m'");
+  EXPECT_LT(ErrorAfter("\"rule\": \"gap\"", "\"rule\": \"" + std::string(5000, 'x') + '"').size(),
+            400u);
+}
+
 TEST(PlanFile, DoesNotWriteAnInvalidPlan) {
   const TemporaryFolder folder;
   Plan plan = SmallPlan();
