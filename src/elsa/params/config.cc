@@ -92,9 +92,26 @@ std::string Printable(std::string_view text) {
   constexpr std::size_t kLongest = 400;
   std::string clean(text.substr(0, kLongest));
   for (char& c : clean) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte >= 0x7f) c = '?';
   }
   return clean + (text.size() > kLongest ? "..." : "");
+}
+
+bool TrySetValue(Config* config, const Field& field, std::string_view text) {
+  if (const auto* integer = std::get_if<std::int64_t Config::*>(&field.member)) {
+    std::int64_t value = 0;
+    const char* end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, value);
+    if (result.ec != std::errc() || result.ptr != end) return false;
+    config->** integer = value;
+    return true;
+  }
+  const auto named = [text](HashKind kind) { return Name(kind) == text; };
+  const auto kind = std::find_if(kHashForms.begin(), kHashForms.end(), named);
+  if (kind == kHashForms.end()) return false;
+  config->*std::get<HashKind Config::*>(field.member) = *kind;
+  return true;
 }
 
 std::optional<ConfigProblem> FindProblem(const Config& config) {
@@ -173,20 +190,7 @@ std::string RangeText(const Field& field) {
 }
 
 void SetValue(Config* config, const Field& field, std::string_view text) {
-  bool ok = true;
-  if (const auto* integer = std::get_if<std::int64_t Config::*>(&field.member)) {
-    const char* end = text.data() + text.size();
-    std::int64_t value = 0;
-    const auto result = std::from_chars(text.data(), end, value);
-    ok = result.ec == std::errc() && result.ptr == end;
-    if (ok) config->** integer = value;
-  } else {
-    const auto named = [text](HashKind kind) { return Name(kind) == text; };
-    const auto kind = std::find_if(kHashForms.begin(), kHashForms.end(), named);
-    ok = kind != kHashForms.end();
-    if (ok) config->*std::get<HashKind Config::*>(field.member) = *kind;
-  }
-  if (ok) return;
+  if (TrySetValue(config, field, text)) return;
   const ConfigProblem problem{field.key, RangeText(field), "'" + Printable(text) + "'"};
   throw Error(ErrorCode::kInvalidArgument, problem.Text());
 }

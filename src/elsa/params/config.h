@@ -70,7 +70,8 @@ void SetValue(Config* config, const Field& field, std::string_view text);
 // Errors: kInvalidArgument, "machine.banks: expected a divisor of machine.n = 512, got 3".
 void ValidateConfig(const Config& config);
 
-// Reads and validates a configuration; every key must be there and no other.
+// Reads and validates a configuration; every key must be there and no other. Of TOML it knows
+// [section], key = 64, key = "word" and comments.
 // `name` stands for the text in messages, usually the file's name.
 // Errors: kInvalidFormat, "paper.toml:12: machine.banks: expected integer 1 to 256, got 0".
 Config ParseConfig(std::string_view toml, std::string_view name);

@@ -18,8 +18,11 @@ struct ConfigProblem {
   std::string Text() const { return std::string(key) + ": expected " + expected + ", got " + got; }
 };
 
-// One line of readable text: control characters and the rest of overlong input are left out.
+// One line of readable text: what is not printable ASCII becomes '?', overlong text ends in "...".
 std::string Printable(std::string_view text);
+
+// Sets the field from text as ValueText writes it; false if it is no such text.
+bool TrySetValue(Config* config, const Field& field, std::string_view text);
 
 // The first problem of the values, in the order of the field table, single fields first.
 std::optional<ConfigProblem> FindProblem(const Config& config);
