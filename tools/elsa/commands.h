@@ -7,6 +7,9 @@
 
 namespace elsa {
 
+void AddAttendCommand(CLI::App& app);
+void AddCalibrateCommand(CLI::App& app);
+void AddInspectCommand(CLI::App& app);
 void AddParamsCommand(CLI::App& app);
 
 }  // namespace elsa
