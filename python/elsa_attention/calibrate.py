@@ -1,0 +1,312 @@
+"""Learning plans from real inputs: a model and its batches, trace files, or tensors.
+
+Source: Sec. III-E "Learning Layer-Specific Thresholds"; the rules beyond the paper are ours
+(docs/reference/selection.md). Inputs stream through: nothing of them is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from elsa_attention import _core
+from elsa_attention._tensors import require_one_kind
+from elsa_attention.attention import Inputs, prepare, thread_count
+from elsa_attention.hf.attachment import model_name as name_of
+from elsa_attention.hf.attachment import observed
+from elsa_attention.plan import Plan, make_hash, synthetic_theta_bias
+
+See = Callable[[int, Inputs], None]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What one plan is learned for: the keywords of `calibrate`."""
+
+    p: float | None = None
+    mass: float | None = None
+    budget: float | None = None
+    rule: str | None = None
+    hash: str = "kronecker3"
+    hash_bits: int = 64
+    seed: int = 1
+    remainder: str = "none"
+    centring: str = "off"
+    centring_min_keys: int = 0
+    theta_bias: str | float = "synthetic"
+    bias_in_test: bool = False
+    dense_below: int = 0
+
+    def plan(self, d: int, theta_bias_rad: list[list[float]]) -> _core.Plan:
+        """The plan before learning: every option, no threshold."""
+        plan = _core.Plan()
+        plan.rule, plan.target = self._rule_and_target()
+        plan.hash = make_hash(d, self.hash_bits, self.hash, self.seed)
+        for name in (
+            "remainder",
+            "centring",
+            "centring_min_keys",
+            "bias_in_test",
+            "dense_below",
+        ):
+            setattr(plan, name, getattr(self, name))
+        plan.theta_bias_rad = theta_bias_rad
+        return plan
+
+    def theta_bias_value(self, d: int) -> float:
+        """The correction that needs no look at the inputs. Units: radians."""
+        if self.theta_bias == "synthetic":
+            return synthetic_theta_bias(self.hash, d, self.hash_bits, self.seed)
+        return 0.0 if self.theta_bias == "pairs" else float(self.theta_bias)
+
+    def _rule_and_target(self) -> tuple[str, float]:
+        given = {"p": self.p, "mass": self.mass, "budget": self.budget}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) != 1:
+            got = " and ".join(given) or "none"
+            raise ValueError(f"calibrate: expected one of p, mass or budget, got {got}")
+        ((name, target),) = given.items()
+        allowed = {"p": ("paper",), "mass": ("mass", "gap"), "budget": ("budget",)}[name]
+        rule = self.rule or allowed[0]
+        if rule not in allowed:
+            raise ValueError(
+                f"calibrate: rule: expected {' or '.join(allowed)} with {name}, got {rule}"
+            )
+        return rule, float(target)
+
+
+class _Learner:
+    """Learns one plan, layer by layer as they come."""
+
+    def __init__(self, setting: _Setting, threads: int):
+        setting._rule_and_target()  # refuse a bad one before any work
+        self.setting = setting
+        self._threads = threads
+        self._d = 0
+        self._meters: dict[int, _core.ThetaBiasMeter] = {}
+        self._calibrators: dict[int, _core.Calibrator] = {}
+
+    @property
+    def needs_pairs(self) -> bool:
+        return self.setting.theta_bias == "pairs"
+
+    def see_pairs(self, layer: int, inputs: Inputs) -> None:
+        """First pass: angles between real queries and keys."""
+        heads, d = inputs.query.shape[1], inputs.query.shape[3]
+        if layer not in self._meters:
+            plan = self.setting.plan(d, [[0.0]])
+            self._meters[layer] = _core.ThetaBiasMeter(plan, 1, heads)
+        self._meters[layer].observe(0, *inputs.arguments(), self._threads)
+
+    def see(self, layer: int, inputs: Inputs) -> None:
+        """The pass that learns thresholds."""
+        heads, d = inputs.query.shape[1], inputs.query.shape[3]
+        if layer not in self._calibrators:
+            self._d = d
+            plan = self.setting.plan(d, self._theta_bias([layer]))
+            self._calibrators[layer] = _core.Calibrator(plan, 1, heads)
+        self._calibrators[layer].observe(0, *inputs.arguments(), self._threads)
+
+    def finish(self, model: str) -> Plan:
+        layers = range(max(self._calibrators, default=-1) + 1)
+        missing = [layer for layer in layers if layer not in self._calibrators]
+        if not layers or missing:
+            what = f"none for layer {missing[0]}" if missing else "none"
+            raise ValueError(f"calibrate: expected inputs for every layer, got {what}")
+        plan = self.setting.plan(self._d, self._theta_bias(layers))
+        plan.model = model
+        for layer in layers:
+            plan.append_layer(self._calibrators[layer].finish())
+        plan.validate()
+        return Plan(plan)
+
+    def _theta_bias(self, layers: Iterable[int]) -> list[list[float]]:
+        if self.needs_pairs:
+            return [self._meters[layer].finish()[0] for layer in layers]
+        return [[self.setting.theta_bias_value(self._d)]]
+
+
+def calibrate(
+    source: Any,
+    batches: Iterable[Any] | None = None,
+    *,
+    p: float | None = None,
+    mass: float | None = None,
+    budget: float | None = None,
+    rule: str | None = None,
+    hash: str = "kronecker3",
+    hash_bits: int = 64,
+    seed: int = 1,
+    remainder: str = "none",
+    centring: str = "off",
+    centring_min_keys: int = 0,
+    theta_bias: str | float = "synthetic",
+    bias_in_test: bool = False,
+    dense_below: int = 0,
+    threads: int | None = None,
+    model_name: str | None = None,
+) -> Plan:
+    """Learns a plan from real inputs, thresholds per layer and head.
+
+    Args:
+        source: one of
+            a Hugging Face model, with `batches`: what to call it with, each a mapping of keyword
+            arguments (as a tokenizer returns it) or one tensor; the model runs exact, in eval mode;
+            one or more paths of trace files;
+            an iterable of (layer, query, key, value) or (layer, query, key, value, options) with
+            `options` a mapping of keywords of `attention` (attn_mask, is_causal, lengths, ...).
+        p: the paper's approximation degree, 0 = exact. Or instead:
+        mass: the softmax mass to keep, 0 to 1; `rule` "mass" (default) or "gap".
+        budget: the share of the (query, key) pairs to keep, 0 to 1.
+        hash, hash_bits, seed: which hash; see `make_hash`.
+        remainder: "mean" averages the dropped keys, "none" forgets them as the paper does.
+        centring: "off", "on", or "by_length": for queries that see `centring_min_keys` or more.
+        theta_bias: "synthetic" (random vectors, as the paper), "pairs" (per head, on the inputs'
+            own pairs; needs a second pass) or a number of radians.
+        bias_in_test: let an additive score bias take part in the candidate test.
+        dense_below: run queries that see fewer keys exact.
+        model_name: stored in the plan; by default the name in the traces, or the last part of
+            model.name_or_path.
+
+    Raises:
+        TypeError, ValueError: options or inputs that do not fit; OSError: unreadable traces.
+    """
+    setting = dict(
+        p=p,
+        mass=mass,
+        budget=budget,
+        rule=rule,
+        hash=hash,
+        hash_bits=hash_bits,
+        seed=seed,
+        remainder=remainder,
+        centring=centring,
+        centring_min_keys=centring_min_keys,
+        theta_bias=theta_bias,
+        bias_in_test=bias_in_test,
+        dense_below=dense_below,
+    )
+    return calibrate_many(source, batches, [setting], threads=threads, model_name=model_name)[0]
+
+
+def calibrate_many(
+    source: Any,
+    batches: Iterable[Any] | None = None,
+    settings: Sequence[Mapping[str, Any]] = (),
+    *,
+    threads: int | None = None,
+    model_name: str | None = None,
+) -> list[Plan]:
+    """Learns one plan per setting from one pass over the inputs (two for theta_bias="pairs").
+
+    Args:
+        source, batches, threads, model_name: as in `calibrate`.
+        settings: mappings of the other keywords of `calibrate`, for example
+            [dict(p=1), dict(p=1, remainder="mean"), dict(mass=0.9)]. Settings that differ in
+            `remainder` alone share their work.
+    """
+    try:
+        wanted = [_Setting(**setting) for setting in settings]
+    except TypeError as error:
+        raise TypeError(f"calibrate: settings: {error}") from None
+    count = thread_count(threads)
+    learners = {key: _Learner(key, count) for key in (replace(s, remainder="none") for s in wanted)}
+    stream, name = _stream(source, batches)
+    measuring = [learner for learner in learners.values() if learner.needs_pairs]
+    if measuring:
+        if _runs_once(source) or _runs_once(batches):
+            raise ValueError(
+                'calibrate: theta_bias "pairs": expected inputs that can be read twice, such as a '
+                "list, got an iterator"
+            )
+        stream(_to_all([learner.see_pairs for learner in measuring]))
+    stream(_to_all([learner.see for learner in learners.values()]))
+    name = name() if model_name is None else model_name
+    plans = {key: learner.finish(name) for key, learner in learners.items()}
+    return [plans[replace(s, remainder="none")].replace(remainder=s.remainder) for s in wanted]
+
+
+def _to_all(sinks: list[See]) -> See:
+    def see(layer: int, inputs: Inputs) -> None:
+        for sink in sinks:
+            sink(layer, inputs)
+
+    return see
+
+
+def _runs_once(x: object) -> bool:
+    return hasattr(x, "__next__")
+
+
+def _stream(
+    source: Any, batches: Iterable[Any] | None
+) -> tuple[Callable[[See], None], Callable[[], str]]:
+    """How to send every input of a source to a function, and what its model is called."""
+    if hasattr(source, "config") and callable(source):
+        if batches is None:
+            raise ValueError("calibrate: expected batches to run the model on, got none")
+        return (lambda see: _run_model(source, batches, see)), (lambda: name_of(source))
+    if batches is not None:
+        raise ValueError("calibrate: expected batches with a model only, got another source")
+    if isinstance(source, str | os.PathLike):
+        source = [source]
+    if isinstance(source, Sequence) and source and isinstance(source[0], str | os.PathLike):
+        paths = [os.fspath(path) for path in source]
+        return (lambda see: _read_traces(paths, see)), (lambda: _core.Trace.open(paths[0]).model)
+    return (lambda see: _read_tensors(source, see)), (lambda: "")
+
+
+def _run_model(model: Any, batches: Iterable[Any], see: See) -> None:
+    import torch
+
+    if model.training:
+        raise ValueError("calibrate: expected a model in eval mode, got training: model.eval()")
+    with observed(model, see), torch.inference_mode():
+        for batch in batches:
+            if isinstance(batch, Mapping):
+                model(**batch)
+            else:
+                model(batch)
+
+
+def _read_traces(paths: list[str], see: See) -> None:
+    model = None
+    for path in paths:
+        trace = _core.Trace.open(path)
+        if model is not None and trace.model != model:
+            raise ValueError(
+                f"{path}: model: expected {model!r} as in {paths[0]}, got {trace.model!r}"
+            )
+        model = trace.model
+        trace.check_finite()
+        same = trace.n_q == trace.n_k
+        for layer in range(trace.layers):
+            q, k, v, bias = trace.layer(layer)
+            see(
+                layer,
+                Inputs(
+                    q,
+                    k,
+                    v,
+                    trace.scale,
+                    trace.causal,
+                    bias=bias,
+                    query_lengths=trace.lengths if same else (),
+                    key_lengths=trace.lengths,
+                ),
+            )
+
+
+def _read_tensors(source: Iterable[Any], see: See) -> None:
+    for item in source:
+        if not isinstance(item, Sequence) or len(item) not in (4, 5):
+            raise TypeError(
+                "calibrate: expected a model, paths, or (layer, query, key, value[, options]), got "
+                f"{type(item).__name__}"
+            )
+        layer, query, key, value, *options = item
+        keywords = dict(options[0]) if options else {}
+        require_one_kind(query=query, key=key, value=value, attn_mask=keywords.get("attn_mask"))
+        see(layer, prepare(query, key, value, **keywords))

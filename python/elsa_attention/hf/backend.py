@@ -1,0 +1,179 @@
+"""The attention and mask functions that transformers calls under the name "elsa".
+
+Both are registered: with the attention function alone transformers passes no mask at all, padded
+batches included. A plan, if there is one, belongs to the model (attachment.py); without one "elsa"
+is exact. Nothing is patched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from elsa_attention._tensors import Tensor, mask_array, result_like, without_gradient
+from elsa_attention.attention import Inputs, prepare
+from elsa_attention.hf import attachment
+
+NAME = "elsa"
+
+# Terms of other attentions that would change the result; None is how models say "not used".
+_UNKNOWN_TERMS = ("softcap", "s_aux", "cache", "block_mask", "head_mask")
+
+
+def register(name: str = NAME) -> None:
+    """Makes attn_implementation=`name` known to transformers. Calling it again does no harm.
+
+    Then `AutoModel.from_pretrained(..., attn_implementation="elsa")` or
+    `model.set_attn_implementation("elsa")`; exact until a plan is applied to the model.
+
+    Raises:
+        ImportError: transformers is not installed.
+        ValueError: the name already means another attention to transformers.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    known = AttentionInterface()
+    special = ("eager", "sdpa", "flash", "flex", "paged", "|", "/")
+    if (name in known and known[name] is not attend) or any(word in name for word in special):
+        raise ValueError(f"register: expected a name of its own, got {name!r}")
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The attention function, as transformers calls it.
+
+    Shapes: query [batch, heads, n_q, d], key and value [batch, kv_heads, n_k, d]; returns
+    [batch, n_q, heads, d] and None for the weights.
+    """
+    if dropout:
+        raise ValueError(
+            f"elsa: expected no attention dropout, got {dropout}: call model.eval() first"
+        )
+    for term in _UNKNOWN_TERMS:
+        if kwargs.get(term) is not None:
+            raise ValueError(f"elsa: expected plain softmax attention, got {term}")
+    if kwargs.get("output_attentions"):
+        raise ValueError(
+            "elsa: expected output_attentions=False, got True: the weights are never formed; use "
+            'attn_implementation="eager" to see them, or elsa_attention.explain'
+        )
+    # A decoder says on the module that it is causal; it means the calls that bring no mask, and
+    # not a single query, which stands behind all the keys of its cache.
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    causal = bool(is_causal) and attention_mask is None and query.shape[2] > 1
+    if causal:  # a static cache is longer than what was written to it
+        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
+        if position_bias is not None:
+            position_bias = position_bias[..., : query.shape[2]]
+    call = Call(query, key, value, attention_mask, position_bias, scaling, causal)
+    current = attachment.current(module)
+    if current is None:
+        return call.exact(), None
+    return current.attend(module, call), None
+
+
+class Call:
+    """One attention call of a model."""
+
+    def __init__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        position_bias: Tensor | None,
+        scale: float | None,
+        causal: bool,
+    ):
+        self.tensors = (query, key, value, mask, position_bias)
+        self.causal = causal
+        self.scale = scale
+
+    def inputs(self) -> Inputs:
+        """The call as the core takes it, padding included."""
+        query, key, value, mask, position_bias = self.tensors
+        inputs = prepare(query, key, value, mask, False, self.scale, enable_gqa=True)
+        inputs.causal = self.causal
+        if position_bias is not None:
+            pairs = (*inputs.query.shape[:3], inputs.key.shape[2])
+            bias = np.broadcast_to(mask_array("position_bias", position_bias), pairs)
+            inputs.bias = bias if inputs.bias is None else inputs.bias + bias
+        return inputs
+
+    def compute(self, run: Any) -> Tensor:
+        """run(inputs, out) as a tensor [batch, n_q, heads, d_v], without a gradient."""
+        query, _, value, *_ = self.tensors
+
+        def compute() -> Tensor:
+            inputs = self.inputs()
+            batch, heads, n_q, _ = inputs.query.shape
+            out = np.empty((batch, n_q, heads, value.shape[-1]), np.float32)
+            run(inputs, out.transpose(0, 2, 1, 3))
+            return result_like(out, query)
+
+        return without_gradient(compute, *self.tensors)
+
+    def exact(self, threads: int = 0) -> Tensor:
+        """Exact attention, [batch, n_q, heads, d_v]."""
+        return self.compute(lambda inputs, out: inputs.attend(None, 0, out, threads))
+
+    def by_torch(self) -> Tensor:
+        """Exact attention by torch's own kernel where it has the words for the call."""
+        query, key, value, mask, position_bias = self.tensors
+        if position_bias is not None:
+            return self.exact()
+        from torch.nn.functional import scaled_dot_product_attention
+
+        return scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=self.causal,
+            scale=self.scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        ).transpose(1, 2)
+
+
+def skip_padding(inputs: Inputs) -> int:
+    """Marks tokens that no query may see as padding of self-attention: their own rows become 0.
+
+    Only for calls whose queries and keys are the same tokens. Returns the number of padded queries
+    that the core will still count as empty ones.
+    """
+    mask = inputs.mask
+    if mask is None or mask.shape[2] != mask.shape[3]:
+        return 0
+    visible = mask.any(axis=(1, 2))  # [batch, n]
+    lengths = visible.sum(axis=1)
+    prefix = np.arange(visible.shape[1]) < lengths[:, None]
+    if (visible == prefix).all() and _same_rows(mask):
+        inputs.mask = None  # right padding and nothing else: lengths say the same
+        inputs.query_lengths = inputs.key_lengths = lengths.tolist()
+        return 0
+    if visible.all():
+        return 0
+    inputs.mask = mask & visible[:, None, :, None]
+    return int((~visible).sum())
+
+
+def _same_rows(mask: np.ndarray) -> bool:
+    """Whether all heads and queries see the same keys."""
+    if mask.strides[1] == 0 and mask.strides[2] == 0:
+        return True
+    return bool((mask == mask[:, :1, :1]).all())

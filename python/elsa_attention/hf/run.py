@@ -1,0 +1,155 @@
+"""Plans on Hugging Face models, and what they did there."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from elsa_attention._tensors import Tensor
+from elsa_attention.attention import Inputs, require_engine, require_plan, thread_count
+from elsa_attention.hf import attachment
+from elsa_attention.hf.attachment import Attachment, layer_count, require_model
+from elsa_attention.stats import HeadStats
+
+if TYPE_CHECKING:
+    from elsa_attention.hf.backend import Call
+    from elsa_attention.plan import Plan
+
+
+class Run(Attachment):
+    """A plan on a model, from `apply` to close(); counts what it computed."""
+
+    def __init__(
+        self,
+        model: Any,
+        plan: Plan,
+        *,
+        measure_mass: bool,
+        random_keys_seed: int | None,
+        threads: int | None,
+        collect: bool,
+    ):
+        self.plan = plan
+        self._measure_mass = measure_mass
+        self._random_keys_seed = random_keys_seed
+        self._threads = thread_count(threads)
+        self._collect = collect
+        self._stats: dict[tuple[int, int], HeadStats] = {}
+        self._stats_lock = threading.Lock()
+        super().__init__(model)
+
+    @property
+    def stats(self) -> dict[tuple[int, int], HeadStats]:
+        """The counts so far, by (layer, head)."""
+        with self._stats_lock:
+            return dict(sorted(self._stats.items()))
+
+    @property
+    def total(self) -> HeadStats:
+        """The counts so far of all layers and heads together."""
+        return HeadStats.total(self.stats.values())
+
+    def reset(self) -> None:
+        """Starts counting anew."""
+        with self._stats_lock:
+            self._stats.clear()
+
+    def _attend(self, layer: int, call: Call) -> Tensor:
+        from elsa_attention.hf.backend import skip_padding
+
+        def run(inputs: Inputs, out: Any) -> None:
+            padded = skip_padding(inputs)
+            stats = inputs.attend(
+                self.plan, layer, out, self._threads, self._measure_mass, self._random_keys_seed
+            )
+            if self._collect:
+                self._add(layer, stats, HeadStats(queries=-padded, empty_queries=-padded))
+
+        return call.compute(run)
+
+    def _add(self, layer: int, heads: list[HeadStats], padding: HeadStats) -> None:
+        with self._stats_lock:
+            for head, stats in enumerate(heads):
+                before = self._stats.get((layer, head), HeadStats())
+                self._stats[layer, head] = before + stats + padding
+
+
+def apply(
+    model: Any,
+    plan: Plan,
+    *,
+    engine: str = "reference",
+    threads: int | None = None,
+    measure_mass: bool = False,
+    random_keys_seed: int | None = None,
+    collect: bool = True,
+    model_name: str | None = None,
+) -> Run:
+    """Runs a Hugging Face model with a plan until the result's close() is called.
+
+    Works for encoders and decoders whose attention goes through transformers' interface. Padding
+    is recognised from the attention mask, on either side: padded tokens are skipped as keys and as
+    queries, and not counted. The plan belongs to this model object; others are untouched.
+
+    Args:
+        engine, threads, measure_mass, random_keys_seed: as in `attention`.
+        collect: count what is computed, for `Run.stats` and `Run.total`.
+        model_name: the name under which the plan was learned; by default the last part of
+            model.name_or_path. Compared with plan.model where both are known.
+
+    Raises:
+        TypeError: not a transformers model.
+        ValueError: a plan of another model or shape, or a model that cannot be approximated.
+    """
+    require_engine(engine)
+    require_plan(plan)
+    require_model(model)
+    _require_fit(model, plan, model_name)
+    return Run(
+        model,
+        plan,
+        measure_mass=measure_mass,
+        random_keys_seed=random_keys_seed,
+        threads=threads,
+        collect=collect,
+    )
+
+
+@contextlib.contextmanager
+def applied(model: Any, plan: Plan, **options: Any) -> Iterator[Run]:
+    """`apply` for a `with` block: the model is as before afterwards, also after an exception.
+
+    Blocks nest: the inner plan counts. The options are those of `apply`.
+    """
+    run = apply(model, plan, **options)
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+def _require_fit(model: Any, plan: Plan, name: str | None) -> None:
+    config = model.config
+    name = attachment.model_name(model) if name is None else name
+    if plan.model and name and plan.model != name:
+        raise ValueError(
+            f"plan: expected one of model {name!r}, got one of {plan.model!r}; "
+            f"model_name={plan.model!r} says that they are the same"
+        )
+    heads = config.num_attention_heads
+    d = getattr(config, "head_dim", None) or config.hidden_size // heads
+    for what, expected, got in (
+        ("layers", layer_count(model), plan.layers),
+        ("heads", {heads}, set(plan.heads)),
+        ("hash.d", d, plan.d),
+    ):
+        if expected != got:
+            shown = [sorted(x) if isinstance(x, set) else x for x in (expected, got)]
+            raise ValueError(f"plan: {what}: expected {shown[0]} as in the model, got {shown[1]}")
+    if plan.centring != "off" and any(getattr(m, "is_causal", False) for m in model.modules()):
+        raise ValueError(
+            "plan: centring: expected off for a causal model, whose mean key grows with the "
+            f"sequence, got {plan.centring}"
+        )
