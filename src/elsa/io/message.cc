@@ -2,6 +2,8 @@
 
 #include <system_error>
 
+#include "elsa/io/utf8.h"
+
 namespace elsa::io {
 
 void Fail(ErrorCode code, std::string_view where, std::string_view expected, std::string_view got) {
@@ -17,24 +19,21 @@ void FailSystem(std::string_view path, std::string_view what, int error) {
 
 std::string Printable(std::string_view text, std::size_t longest) {
   constexpr char kHex[] = "0123456789abcdef";
-  const bool shortened = text.size() > longest;
-  if (shortened) {
-    std::size_t keep = longest;
-    // Never cut through a UTF-8 sequence.
-    while (keep > 0 && (static_cast<unsigned char>(text[keep]) & 0xC0) == 0x80) --keep;
-    text = text.substr(0, keep);
-  }
   std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7F) {
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const std::size_t length = LeadingCharacter(text.substr(at));
+    const std::size_t step = length == 0 ? 1 : length;
+    if (at + step > longest) return out + "...";
+    const auto byte = static_cast<unsigned char>(text[at]);
+    if (length == 0 || byte < 0x20 || byte == 0x7F) {
       out.append("\\x").push_back(kHex[byte >> 4]);
       out.push_back(kHex[byte & 15]);
     } else {
-      out.push_back(c);
+      out.append(text.substr(at, step));
     }
+    at += step;
   }
-  if (shortened) out.append("...");
   return out;
 }
 

@@ -18,9 +18,10 @@ namespace elsa::io {
 // Throws elsa::Error{kIo} "<path>: <what>: expected success, got <the system's reason for errno>".
 [[noreturn]] void FailSystem(std::string_view path, std::string_view what, int error);
 
-// The text as it may stand in a message: control characters escaped, more than `longest` bytes cut
-// off, so that a hostile name in a file cannot break the line or fill the screen.
-// Our choice: 120 bytes name any real tensor and still fit a terminal line or two.
+// The text as it may stand in a message, so that a hostile name in a file cannot break the line or
+// fill the screen: control characters and bytes that are not UTF-8 are escaped, and what goes
+// beyond `longest` bytes is cut off. Our choice: 120 bytes name any real tensor and fit a line or
+// two.
 std::string Printable(std::string_view text, std::size_t longest = 120);
 
 // Printable text in double quotes.

@@ -2,47 +2,16 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 #include <unordered_set>
 #include <vector>
 
 #include "elsa/io/message.h"
+#include "elsa/io/utf8.h"
 
 namespace elsa::io {
 namespace {
 
 using nlohmann::json;
-
-// Where the text stops being UTF-8 (Unicode 15, table 3-7), if it does.
-std::optional<std::size_t> FindInvalidUtf8(std::string_view text) {
-  std::size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    std::size_t length = 0;
-    unsigned low = 0x80;
-    unsigned high = 0xBF;
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    if (lead >= 0xC2 && lead <= 0xDF) length = 2;
-    if (lead >= 0xE0 && lead <= 0xEF) length = 3;
-    if (lead >= 0xF0 && lead <= 0xF4) length = 4;
-    if (lead == 0xE0) low = 0xA0;
-    if (lead == 0xED) high = 0x9F;  // surrogates
-    if (lead == 0xF0) low = 0x90;
-    if (lead == 0xF4) high = 0x8F;  // beyond U+10FFFF
-    if (length == 0 || text.size() - i < length) return i;
-    for (std::size_t k = 1; k < length; ++k) {
-      const auto next = static_cast<unsigned char>(text[i + k]);
-      if (next < low || next > high) return i;
-      low = 0x80;
-      high = 0xBF;
-    }
-    i += length;
-  }
-  return std::nullopt;
-}
 
 std::string Position(std::string_view text, std::size_t byte) {
   const std::string_view before = text.substr(0, std::min(byte, text.size()));
