@@ -20,8 +20,11 @@ from pathlib import Path
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(<[^>]+>|"[^"]+")')
 COMMENT_OR_LITERAL = re.compile(
-    r"""//[^\n]*|/\*.*?\*/|R"(?P<tag>[^(\s]*)\(.*?\)(?P=tag)"|"(?:\\.|[^"\\\n])*\"|(?<!\w)'(?:\\.|[^'\\\n])+'""",
-    re.DOTALL,
+    r"""//[^\n]*|/\*.*?\*/                     # comments
+    |R"(?P<tag>[^(\s]*)\(.*?\)(?P=tag)"      # raw strings
+    |"(?:\\.|[^"\\\n])*"                     # strings
+    |(?<!\w)'(?:\\.|[^'\\\n])+'""",  # characters, but not the ' of 1'000
+    re.DOTALL | re.VERBOSE,
 )
 
 # (what, pattern of a use, headers that serve nothing else). A member function of the same name,

@@ -28,8 +28,10 @@ def tree(tmp_path: Path) -> Path:
         "params/plan.cc": '#include "elsa/params/plan.h"\n/* getenv("X")\n abort() */\n'
         'const char* kText = "std::cout << \\" fopen(";\nvoid F() { file.open(); x->exit(1); }\n'
         'int n = std::snprintf(b, 3, "%d", 1); char c = \'"\';\n',
-        "params/plan_test.cc": '#include <gtest/gtest.h>\n#include <fstream>\n#include "elsa/params/plan.h"\n',
-        "io/file.cc": '#include <fcntl.h>\n#include "elsa/params/plan.h"\nint F() { return ::open(p, 0); }\n',
+        "params/plan_test.cc": "#include <gtest/gtest.h>\n#include <fstream>\n"
+        '#include "elsa/params/plan.h"\n',
+        "io/file.cc": '#include <fcntl.h>\n#include "elsa/params/plan.h"\n'
+        "int F() { return ::open(p, 0); }\n",
     }
     for name, text in files.items():
         path = tmp_path / "src" / "elsa" / name
