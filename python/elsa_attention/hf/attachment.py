@@ -144,15 +144,15 @@ def require_model(model: Any) -> None:
     config = getattr(model, "config", None)
     if config is None or not hasattr(model, "set_attn_implementation"):
         raise TypeError(f"model: expected a transformers model, got {name}")
-    if not model.is_backend_compatible():
-        raise ValueError(
-            f"model: expected attention through transformers' attention interface, got {name}, "
-            "which ignores attn_implementation"
-        )
     if getattr(config, "is_encoder_decoder", False) or getattr(config, "add_cross_attention", 0):
         raise ValueError(
             f"model: expected one self-attention per layer, got {name} with cross-attention; "
             "apply to its encoder alone"
+        )
+    if not model.is_backend_compatible():
+        raise ValueError(
+            f"model: expected attention through transformers' attention interface, got {name}, "
+            "which ignores attn_implementation"
         )
     if layer_count(model) is None:
         raise ValueError(
