@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 # What the Python package is built from: when one of these is newer, it is installed again.
 PACKAGE_SOURCES := $(shell find src python tools cmake -type f -not -name '*_test.cc' \
                      -not -path '*/__pycache__/*' 2>/dev/null) \
-                   CMakeLists.txt layers.txt pyproject.toml README.md
+                   CMakeLists.txt layers.txt pyproject.toml README.md LICENSE
 
 # ctest of a preset into a log: the closing lines if it is green, all of it if not.
 run_ctest = ctest --preset $(1) -j 2 > $(2) 2>&1 || { cat $(2); exit 1; }; tail -n 8 $(2)
@@ -30,11 +30,11 @@ $(STAMPS)/debian-slow: requirements/debian-slow.txt scripts/setup.sh
 	@touch $@
 
 build/%/build.ninja: CMakePresets.json | $(STAMPS)/debian
-	@cmake --preset $* --log-level=WARNING
+	@cmake --preset $* > /dev/null
 
 # The CLI is build/release/elsa. Commands that live in Python stand beside it as links.
 native: build/release/build.ninja
-	@cmake --build --preset release -- --quiet
+	@cmake --build --preset release --target elsa -- --quiet
 
 .venv/.package: $(PACKAGE_SOURCES) | .venv/.installed
 	@echo "build: installing the Python package into .venv" >&2
@@ -53,6 +53,7 @@ test: test-cpp test-python
 	@python3 scripts/check_test_counts.py tests/expected_counts.json build/ctest.log build/pytest.log
 
 test-cpp: native
+	@cmake --build --preset release -- --quiet
 	@$(call run_ctest,release,build/ctest.log)
 
 test-python: build
@@ -66,7 +67,7 @@ test-asan test-tsan: test-%: build/%/build.ninja | $(STAMPS)/debian-slow
 	@$(call run_ctest,$*,build/ctest-$*.log)
 
 test-clang: $(STAMPS)/debian-slow
-	@cmake --preset clang --log-level=WARNING
+	@cmake --preset clang > /dev/null
 	@cmake --build --preset clang -- --quiet
 	@$(call run_ctest,clang,build/ctest-clang.log)
 	@ELSA_OTHER_CLI=build/clang/elsa $(PYTHON) -m pytest -m "slow" tests/cli

@@ -1,0 +1,98 @@
+"""elsa-evaluate: what approximate attention costs a real model on a labelled task."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from elsa_attention.commands.console import Parser, positive, progress, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    return run(_parser(), _evaluate, argv)
+
+
+def p_values(text: str) -> list[float]:
+    """An argparse type: comma-separated degrees of approximation, each finite and >= 0."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [-1.0]
+    if not all(0 <= value < float("inf") for value in values) or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(
+            f"expected different numbers >= 0 like 0.5,1,2, got {text!r}"
+        )
+    return values
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "elsa-evaluate",
+        "Learns thresholds on a task's calibration data and evaluates the task with ELSA inside\n"
+        "the model, exact beside approximate: kept keys, softmax mass, metric, change, fidelity.",
+        "  elsa evaluate --model minilm --task doc-similarity --p 1,2,4\n"
+        "  elsa evaluate --model ./my-bert --task fidelity --data notes.txt --json",
+    )
+    parser.add_argument(
+        "--model", required=True, help="a Hugging Face folder, or one of: minilm, rxn-albert"
+    )
+    parser.add_argument(
+        "--task", help="masked-token, doc-similarity or fidelity (default: the bundled model's)"
+    )
+    parser.add_argument("--data", metavar="FILE", help="your text instead of the task's own")
+    parser.add_argument(
+        "--p",
+        type=p_values,
+        default=[0.5, 1.0, 2.0, 4.0, 8.0],
+        metavar="P,...",
+        help="degrees of approximation; 0 is exact (default: 0.5,1,2,4,8)",
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        choices=("paper", "mean-row", "random"),
+        dest="variants",
+        help="repeatable; what to do with the thresholds (default: all three; random is the "
+        "control that keeps as many keys, drawn at random)",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="at most N examples of --data")
+    parser.add_argument("--engine", default="reference", help="(default: reference)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="(default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return parser
+
+
+_VARIANT_NAMES = {"paper": "paper", "mean-row": "paper + mean row", "random": "random keys"}
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from elsa_attention import tasks
+    from elsa_attention.models import load
+    from elsa_attention.tasks.sweep import VARIANTS, format_table, learn, sweep
+
+    name = args.task or tasks.DEFAULT_TASKS.get(args.model)
+    if name is None:
+        raise ValueError(f"--task: expected one of {', '.join(tasks.TASKS)}, got none")
+    if args.data is not None and not Path(args.data).is_file():
+        raise ValueError(f"{args.data}: expected a file of text, got none")
+    task = tasks.make(name, args.data, args.limit)
+    loaded = load(args.model)
+    chosen = [_VARIANT_NAMES[v] for v in args.variants] if args.variants else list(VARIANTS)
+    with progress(f"evaluate {loaded.name}", 1) as done:
+        plans = learn(loaded, task, args.p, threads=args.threads)
+        result = sweep(
+            loaded,
+            task,
+            plans,
+            variants=chosen,
+            engine=args.engine,
+            threads=args.threads,
+            progress=lambda label, step, total: done(step / total),
+        )
+    if args.json:
+        print(json.dumps(result.as_json()))
+    else:
+        print(format_table(result))
