@@ -180,7 +180,6 @@ REFUSED = {
     "array": raw(b"[]"),
     "null": raw(b"null"),
     "byte order mark": raw(b"\xef\xbb\xbf{}"),
-    "byte order mark": raw(b"\xef\xbb\xbf{}"),
     "NUL behind": raw(b"{}\0"),
     "NUL and more behind": raw(b'{}\0{"a":1}'),
     "text behind": raw(b"{}x"),
