@@ -50,7 +50,8 @@ double MeasureThetaBias(const HashSpec& hash, std::int64_t pairs, std::uint64_t 
     throw Error(ErrorCode::kInvalidArgument,
                 "theta_bias: pairs: expected 1 or more, got " + std::to_string(pairs));
   }
-  Random random(seed);
+  // Not the stream that a hash of the same seed was drawn from.
+  Random random(~seed);
   std::vector<float> a(hash.d);
   std::vector<float> b(hash.d);
   std::vector<double> errors(pairs);

@@ -21,7 +21,7 @@ struct AttendOptions {
   bool measure_mass = false;  // also compute the softmax mass of the kept keys (costs exact scores)
   // The control: each query keeps as many keys as the plan's rule selects, drawn at random from
   // those it sees. Shows whether a metric tests attention at all.
-  std::optional<std::uint64_t> random_keys_seed;
+  std::optional<std::uint64_t> random_keys_seed = std::nullopt;
 };
 
 // Counts of one head over all batches; padding is not counted.

@@ -54,7 +54,7 @@ void ValidatePlanFits(const Plan& plan, std::int64_t layer, const AttentionInput
 // the query when causal, and not masked.
 class HeadInputs {
  public:
-  // `inputs` (validated) must outlive this.
+  // `inputs` is valid (ValidateInputs); its data must outlive this.
   HeadInputs(const AttentionInputs& inputs, std::int64_t batch, std::int64_t head);
 
   std::int64_t queries() const { return queries_; }  // without padding
