@@ -1,9 +1,11 @@
 // Traces for calibration and inspection, and the raw file formats for tests against the official
 // readers and writers.
+#include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <span>
@@ -84,14 +86,18 @@ nb::object ArrayOf(const View<const float, 4>& view, const nb::object& owner) {
       nb::ndarray<nb::numpy, const float>(view.data, 4, shape, owner, view.stride.data()));
 }
 
+void RequireIndex(const io::Trace& trace, const char* what, std::int64_t index,
+                  std::int64_t count) {
+  if (index >= 0 && index < count) return;
+  throw Error(ErrorCode::kInvalidArgument, trace.path() + ": " + what + ": expected 0 to " +
+                                               std::to_string(count - 1) + ", got " +
+                                               std::to_string(index));
+}
+
 // (q, k, v, bias or None) as read-only arrays on the memory map where the file allows it.
 nb::tuple TraceLayer(const nb::object& self, std::int64_t layer) {
   const auto& trace = nb::cast<const io::Trace&>(self);
-  if (layer < 0 || layer >= trace.layers()) {
-    throw Error(ErrorCode::kInvalidArgument, trace.path() + ": layer: expected 0 to " +
-                                                 std::to_string(trace.layers() - 1) + ", got " +
-                                                 std::to_string(layer));
-  }
+  RequireIndex(trace, "layer", layer, trace.layers());
   auto* layer_owner = new LayerOwner{self, trace.Layer(layer)};
   const nb::capsule owner(layer_owner,
                           [](void* pointer) noexcept { delete static_cast<LayerOwner*>(pointer); });
@@ -111,7 +117,9 @@ void BindFiles(nb::module_& module) {
              nb::arg("data"));
 
   nb::class_<io::Trace>(module, "Trace")
-      .def_static("open", &io::Trace::Open, nb::arg("path"))
+      .def_static(
+          "open", [](const std::filesystem::path& path) { return io::Trace::Open(path.string()); },
+          nb::arg("path"))
       .def_prop_ro("path", &io::Trace::path)
       .def_prop_ro("model", &io::Trace::model)
       .def_prop_ro("scale", &io::Trace::scale)
@@ -122,7 +130,13 @@ void BindFiles(nb::module_& module) {
       .def_prop_ro("n_k", &io::Trace::n_k)
       .def_prop_ro("lengths", &io::Trace::lengths)
       .def_prop_ro("has_tokens", &io::Trace::has_tokens)
-      .def("tokens", &io::Trace::tokens, nb::arg("batch"))
+      .def(
+          "tokens",
+          [](const io::Trace& trace, std::int64_t batch) {
+            RequireIndex(trace, "batch", batch, trace.batch());
+            return trace.has_tokens() ? trace.tokens(batch) : std::vector<std::string>();
+          },
+          nb::arg("batch"))
       .def("layer", &TraceLayer, nb::arg("layer"))
       .def("check_finite", &io::Trace::CheckFinite, nb::call_guard<nb::gil_scoped_release>());
 }

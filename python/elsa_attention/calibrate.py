@@ -6,6 +6,7 @@ Source: Sec. III-E "Learning Layer-Specific Thresholds"; the rules beyond the pa
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,7 +60,21 @@ class _Setting:
         """The correction that needs no look at the inputs. Units: radians."""
         if self.theta_bias == "synthetic":
             return synthetic_theta_bias(self.hash, d, self.hash_bits, self.seed)
-        return 0.0 if self.theta_bias == "pairs" else float(self.theta_bias)
+        return float(self.theta_bias)
+
+    def check(self) -> None:
+        """Refuses a setting that makes no sense before any work is done."""
+        self._rule_and_target()
+        is_word = self.theta_bias in ("synthetic", "per-head")
+        if not is_word and not isinstance(self.theta_bias, float | int):
+            raise ValueError(
+                "calibrate: theta_bias: expected synthetic, per-head or radians, got "
+                f"{self.theta_bias!r}"
+            )
+        theta_bias_rad = [[0.0 if is_word else float(self.theta_bias)]]
+        plan = self.plan(1, theta_bias_rad)
+        plan.thresholds = [[-math.inf]]
+        plan.validate()
 
     def _rule_and_target(self) -> tuple[str, float]:
         given = {"p": self.p, "mass": self.mass, "budget": self.budget}
@@ -81,7 +96,6 @@ class _Learner:
     """Learns one plan, layer by layer as they come."""
 
     def __init__(self, setting: _Setting, threads: int):
-        setting._rule_and_target()  # refuse a bad one before any work
         self.setting = setting
         self._threads = threads
         self._d = 0
@@ -90,7 +104,7 @@ class _Learner:
 
     @property
     def needs_pairs(self) -> bool:
-        return self.setting.theta_bias == "pairs"
+        return self.setting.theta_bias == "per-head"
 
     def see_pairs(self, layer: int, inputs: Inputs) -> None:
         """First pass: angles between real queries and keys."""
@@ -103,8 +117,12 @@ class _Learner:
     def see(self, layer: int, inputs: Inputs) -> None:
         """The pass that learns thresholds."""
         heads, d = inputs.query.shape[1], inputs.query.shape[3]
+        self._d = self._d or d
+        if d != self._d:
+            raise ValueError(
+                f"calibrate: layer {layer}: d: expected {self._d} as in the other layers, got {d}"
+            )
         if layer not in self._calibrators:
-            self._d = d
             plan = self.setting.plan(d, self._theta_bias([layer]))
             self._calibrators[layer] = _core.Calibrator(plan, 1, heads)
         self._calibrators[layer].observe(0, *inputs.arguments(), self._threads)
@@ -163,8 +181,8 @@ def calibrate(
         hash, hash_bits, seed: which hash; see `make_hash`.
         remainder: "mean" averages the dropped keys, "none" forgets them as the paper does.
         centring: "off", "on", or "by_length": for queries that see `centring_min_keys` or more.
-        theta_bias: "synthetic" (random vectors, as the paper), "pairs" (per head, on the inputs'
-            own pairs; needs a second pass) or a number of radians.
+        theta_bias: "synthetic" (random vectors, as the paper), "per-head" (on the inputs' own
+            pairs; needs a second pass) or a number of radians.
         bias_in_test: let an additive score bias take part in the candidate test.
         dense_below: run queries that see fewer keys exact.
         model_name: stored in the plan; by default the name in the traces, or the last part of
@@ -199,7 +217,7 @@ def calibrate_many(
     threads: int | None = None,
     model_name: str | None = None,
 ) -> list[Plan]:
-    """Learns one plan per setting from one pass over the inputs (two for theta_bias="pairs").
+    """Learns one plan per setting from one pass over the inputs (two for theta_bias="per-head").
 
     Args:
         source, batches, threads, model_name: as in `calibrate`.
@@ -211,6 +229,8 @@ def calibrate_many(
         wanted = [_Setting(**setting) for setting in settings]
     except TypeError as error:
         raise TypeError(f"calibrate: settings: {error}") from None
+    for setting in wanted:
+        setting.check()
     count = thread_count(threads)
     learners = {key: _Learner(key, count) for key in (replace(s, remainder="none") for s in wanted)}
     stream, name = _stream(source, batches)
@@ -218,8 +238,8 @@ def calibrate_many(
     if measuring:
         if _runs_once(source) or _runs_once(batches):
             raise ValueError(
-                'calibrate: theta_bias "pairs": expected inputs that can be read twice, such as a '
-                "list, got an iterator"
+                'calibrate: theta_bias "per-head": expected inputs that can be read twice, such as '
+                "a list, got an iterator"
             )
         stream(_to_all([learner.see_pairs for learner in measuring]))
     stream(_to_all([learner.see for learner in learners.values()]))

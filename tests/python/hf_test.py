@@ -75,6 +75,10 @@ def plan_for(model, p=1.0, batch=None, **options):
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     ea.register()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the models are tiny
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
