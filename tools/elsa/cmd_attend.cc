@@ -1,6 +1,7 @@
 // elsa attend: runs a trace through an execution and reports what the plan's approximation costs,
 // per layer and head and in total.
 #include <CLI/CLI.hpp>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <iostream>
@@ -39,6 +40,7 @@ struct Options {
 constexpr char kExample[] = R"(kept_fraction: share of the real (query, key) pairs computed.
 mass_kept: softmax weight on them, mean over queries.
 output_rel_l2: |output - exact| / |exact|, exact in double precision.
+time_s (--json): the attention of this engine alone, without measuring mass and error.
 
 Example: what a plan costs, and whether its keys are better than random ones
   $ elsa attend test.safetensors --plan plan.json

@@ -1,7 +1,7 @@
 // The command line `elsa`: finds the subcommand, built in or external, and turns every failure into
 // one line on stderr and an exit code: 0 done, 2 bad input or usage.
 #include <CLI/CLI.hpp>
-#include <array>
+#include <algorithm>
 #include <csignal>
 #include <exception>
 #include <iostream>
