@@ -33,8 +33,8 @@ struct View {
 
   // View<float> converts to View<const float>.
   template <typename U>
-    requires(std::is_same_v<T, const U>)
-  View(const View<U, N>& other) : data(other.data), shape(other.shape), stride(other.stride) {}
+  requires(std::is_same_v<T, const U>) View(const View<U, N>& other)
+      : data(other.data), shape(other.shape), stride(other.stride) {}
 
   explicit operator bool() const { return data != nullptr; }
   std::int64_t size() const {
@@ -44,8 +44,7 @@ struct View {
   }
 
   template <typename... Index>
-    requires(sizeof...(Index) == N)
-  T& operator()(Index... index) const {
+  requires(sizeof...(Index) == N) T& operator()(Index... index) const {
     const std::array<std::int64_t, N> at{static_cast<std::int64_t>(index)...};
     std::int64_t offset = 0;
     for (int i = 0; i < N; ++i) offset += at[i] * stride[i];
@@ -53,9 +52,7 @@ struct View {
   }
 
   // The sub-view at a fixed first index.
-  View<T, N - 1> operator[](std::int64_t first) const
-    requires(N > 1)
-  {
+  View<T, N - 1> operator[](std::int64_t first) const requires(N > 1) {
     View<T, N - 1> sub;
     sub.data = data + first * stride[0];
     for (int i = 1; i < N; ++i) {
