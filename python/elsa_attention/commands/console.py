@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
+
+# The packages of the extra "models".
+_EXTRAS = ("torch", "transformers", "safetensors", "rich")
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,7 +38,9 @@ def run(
 ) -> int:
     """Parses, runs the action and returns the exit code; bad input is one line on stderr."""
     try:
-        action(parser.parse_args(argv))
+        args = parser.parse_args(argv)
+        _require_extras()
+        action(args)
     except SystemExit as leave:  # --help
         return int(leave.code or 0)
     except KeyboardInterrupt:
@@ -44,6 +50,16 @@ def run(
         print(f"{parser.prog}: {_message(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _require_extras() -> None:
+    """Refuses to begin where the core alone is installed."""
+    missing = [name for name in _EXTRAS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"expected {', '.join(missing)} to be installed, got none; run: "
+            "pip install 'elsa-attention[models]'"
+        )
 
 
 def _message(error: Exception) -> str:
