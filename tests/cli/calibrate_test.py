@@ -88,7 +88,7 @@ def test_default_is_the_papers_method(tmp_path, trace):
     assert (plan["rule"], plan["target"], plan["remainder"]) == ("paper", {"p": 1}, "none")
     assert plan["centring"] == {"mode": "off", "min_keys": 0}
     assert (plan["bias_in_test"], plan["dense_below"]) == (False, 0)
-    assert (plan["hash"]["kind"], plan["hash"]["d"], plan["hash"]["k"]) == ("kronecker3", 16, 16)
+    assert (plan["hash"]["kind"], plan["hash"]["d"], plan["hash"]["k"]) == ("kronecker3", 16, 64)
     assert plan["model"] == "toy"
 
 
@@ -156,7 +156,7 @@ def test_expected_figures_are_those_of_attend_on_the_same_trace(tmp_path, trace)
     assert report["kept_fraction"] == pytest.approx(seen["kept_fraction"], abs=0.01)
     assert report["mass_kept"] == pytest.approx(seen["mass_kept"], abs=0.01)
     assert report["queries"] == sum(LENGTHS)
-    assert (report["layers"], report["heads"], report["k"]) == (2, 3, 16)
+    assert (report["layers"], report["heads"], report["k"]) == (2, 3, 64)
     assert report["traces"][0]["digest"] == seen["trace_digest"]
 
 

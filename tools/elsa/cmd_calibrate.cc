@@ -33,7 +33,7 @@ struct Options {
   std::optional<double> budget;
   std::optional<std::string> rule;
   std::string hash = "kronecker3";
-  std::optional<std::int64_t> hash_bits;
+  std::int64_t hash_bits = kDefaultHashBits;
   std::uint64_t seed = 1;
   std::string remainder = "none";
   std::string centring = "off";
@@ -251,7 +251,7 @@ void Calibrate(const Options& options) {
   const std::int64_t d = first.shape(0).d;
   const std::int64_t heads = first.shape(0).heads;
   plan.model = first.model();
-  plan.hash = reference::MakeHash(plan.hash.kind, d, options.hash_bits.value_or(d), options.seed);
+  plan.hash = reference::MakeHash(plan.hash.kind, d, options.hash_bits, options.seed);
   for (const io::Trace& trace : traces) trace.CheckFinite();
 
   if (theta_bias) {
@@ -309,7 +309,7 @@ void AddCalibrateCommand(CLI::App& app) {
                    "kronecker3 (default), kronecker2, dense, hadamard or gaussian")
       ->type_name("KIND")
       ->group(hash);
-  command->add_option("--hash-bits", options->hash_bits, "k; default: d")
+  command->add_option("--hash-bits", options->hash_bits, "k; default 64")
       ->type_name("K")
       ->group(hash);
   command->add_option("--seed", options->seed, "Of the hash's random values; default 1")
