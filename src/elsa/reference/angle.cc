@@ -50,16 +50,22 @@ double MeasureThetaBias(const HashSpec& hash, std::int64_t pairs, std::uint64_t 
     throw Error(ErrorCode::kInvalidArgument,
                 "theta_bias: pairs: expected 1 or more, got " + std::to_string(pairs));
   }
-  // Not the stream that a hash of the same seed was drawn from.
-  Random random(~seed);
-  std::vector<float> a(hash.d);
-  std::vector<float> b(hash.d);
+  constexpr std::int64_t kBlock = 512;  // pairs hashed at once
+  Random random(~seed);  // not the stream that a hash of the same seed was drawn from
+  const std::int64_t words = (hash.k + 63) / 64;
+  std::vector<float> vectors(2 * kBlock * hash.d);  // a, b, a, b, ...
+  HashBits bits;
   std::vector<double> errors(pairs);
-  for (double& error : errors) {
-    for (float& value : a) value = static_cast<float>(random.Normal());
-    for (float& value : b) value = static_cast<float>(random.Normal());
-    const int distance = HammingDistance(HashVectors(hash, a), HashVectors(hash, b));
-    error = kPi / static_cast<double>(hash.k) * distance - TrueAngle(a.data(), b.data(), hash.d);
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    const std::int64_t at = pair % kBlock;
+    if (at == 0) {
+      for (float& value : vectors) value = static_cast<float>(random.Normal());
+      bits = HashVectors(hash, vectors);
+    }
+    const auto hash_of = [&](std::int64_t v) { return std::span(bits).subspan(v * words, words); };
+    const float* a = &vectors[2 * at * hash.d];
+    const int distance = HammingDistance(hash_of(2 * at), hash_of(2 * at + 1));
+    errors[pair] = kPi / static_cast<double>(hash.k) * distance - TrueAngle(a, a + hash.d, hash.d);
   }
   return Percentile(errors, kThetaBiasPercentile);
 }

@@ -406,6 +406,26 @@ TEST(Attend, RandomControlKeepsAsManyKeys) {
   }
 }
 
+TEST(Attend, RandomControlDrawsAnewForEachSequenceAndHead) {
+  Problem p = RandomProblem({.batch = 2, .heads = 2, .kv_heads = 1}, 20);
+  for (Tensor<float>* tensor : {&p.query, &p.key, &p.value}) {  // all sequences and heads alike
+    const std::size_t rows = static_cast<std::size_t>(tensor->shape[2] * tensor->shape[3]);
+    for (std::size_t i = rows; i < tensor->values.size(); ++i) {
+      tensor->values[i] = tensor->values[i - rows];
+    }
+  }
+  const Plan plan = TestPlan(8, 32, 2, 0.3);
+  const Tensor<double> out = RunAttend(p, &plan, {.random_keys_seed = 4}).out;
+  std::vector<std::vector<double>> parts;
+  for (std::size_t i = 0; i < out.values.size(); i += 72) {
+    parts.emplace_back(out.values.begin() + i, out.values.begin() + i + 72);
+    for (std::size_t other = 0; other + 1 < parts.size(); ++other) {
+      EXPECT_NE(parts.back(), parts[other]);
+    }
+  }
+  EXPECT_EQ(parts.size(), 4u);
+}
+
 TEST(Attend, RandomControlIsUniform) {
   // Values are unit vectors and all scores are equal: the output says which keys were kept.
   Problem p =
@@ -455,6 +475,50 @@ TEST(Attend, MeanRowOnlyEverAddsTheDroppedShare) {
     double mean = 0;
     for (int j = 0; j < 6; ++j) mean += p.value(0, 0, j, c) / 6.0;
     EXPECT_NEAR(got.out(0, 0, 0, c), (p.value(0, 0, 0, c) + 5 * mean) / 6, kRounding);
+  }
+}
+
+TEST(Attend, MeanRowStandsFarScoresApart) {
+  // Scores of several thousands either side of the mean row's: no exponential overflows.
+  Problem p = RandomProblem({.heads = 1, .kv_heads = 1}, 19);
+  for (float& x : p.query.values) x *= 4000;
+  Plan plan = TestPlan(8, 32, 1, 0.4);
+  plan.remainder = Remainder::kMean;
+  const Attended got = RunAttend(p, &plan, {.measure_mass = true});
+  EXPECT_LT(got.stats[0].kept, got.stats[0].pairs);
+  for (double value : got.out.values) EXPECT_TRUE(std::abs(value) < 10);
+}
+
+// Keys and values moved by their means: the sum of exponentials starts at the number of dropped
+// keys.
+TEST(Attend, MeanRowEqualsItsCentredForm) {
+  Problem p = RandomProblem({.heads = 1, .kv_heads = 1, .queries = 5, .keys = 20}, 18);
+  Plan plan = TestPlan(8, 32, 1, 0.4);
+  plan.remainder = Remainder::kMean;
+  const Attended got = RunAttend(p, &plan);
+  const AttentionInputs inputs = p.inputs();
+  HeadInputs head(inputs, 0, 0);
+  SimilarityEstimator estimator(head, EstimatorOptionsOf(plan, 0, 0));
+  double k0[8] = {};
+  double v0[8] = {};
+  for (int j = 0; j < 20; ++j) {
+    for (int c = 0; c < 8; ++c) k0[c] += p.key(0, 0, j, c) / 20.0;
+    for (int c = 0; c < 8; ++c) v0[c] += p.value(0, 0, j, c) / 20.0;
+  }
+  for (int i = 0; i < 5; ++i) {
+    Selection selection;
+    Select(estimator.Estimate(i), plan.rule, 0.4, selection);
+    double sum = 20.0 - static_cast<double>(selection.kept.size());
+    EXPECT_GT(sum, 0);
+    double row[8] = {};
+    for (std::int32_t j : selection.kept) {
+      double dot = 0;
+      for (int c = 0; c < 8; ++c) dot += p.query(0, 0, i, c) * (p.key(0, 0, j, c) - k0[c]);
+      const double weight = std::exp(p.scale * dot);
+      sum += weight;
+      for (int c = 0; c < 8; ++c) row[c] += weight * (p.value(0, 0, j, c) - v0[c]);
+    }
+    for (int c = 0; c < 8; ++c) EXPECT_NEAR(got.out(0, 0, i, c), v0[c] + row[c] / sum, kRounding);
   }
 }
 

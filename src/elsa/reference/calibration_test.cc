@@ -7,6 +7,7 @@
 
 #include "elsa/base/error.h"
 #include "elsa/reference/angle.h"
+#include "elsa/reference/scores.h"
 #include "elsa/reference/testing.h"
 
 namespace elsa::reference {
@@ -119,6 +120,10 @@ TEST(PaperRule, HasAClosedForm) {
   EXPECT_NEAR(Calibrated(Options(2, Rule::kPaper, 0.5), {p}).thresholds[0][0], 0, 1e-15);
   // p / n = .5: only the first is; 3 / (3 * 1).
   EXPECT_NEAR(Calibrated(Options(2, Rule::kPaper, 1), {p}).thresholds[0][0], 1, 1e-15);
+  // p / n = the second weight, to the bit: a weight must exceed it.
+  std::vector<double> weights{1, 0};
+  Softmax(weights);
+  EXPECT_NEAR(Calibrated(Options(2, Rule::kPaper, 2 * weights[1]), {p}).thresholds[0][0], 1, 1e-15);
   // p / n = 1: none is; the largest weight counts.
   EXPECT_NEAR(Calibrated(Options(2, Rule::kPaper, 2), {p}).thresholds[0][0], 1, 1e-15);
 }

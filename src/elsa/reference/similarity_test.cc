@@ -180,6 +180,11 @@ TEST(SimilarityEstimator, LargestNormIsOverVisibleFiniteNormsOnly) {
   EXPECT_EQ(estimator.Estimate(1).key_norm_max, 10);
   EXPECT_EQ(estimator.Estimate(2).key_norm_max, 10);  // the NaN has no say
   EXPECT_EQ(estimator.Estimate(3).key_norm_max, 50);
+  p.key.values[0] = std::numeric_limits<float>::infinity();
+  HeadInputs infinite(inputs, 0, 0);
+  SimilarityEstimator again(infinite, {.hash = &hash});
+  EXPECT_EQ(again.Estimate(0).key_norm_max, 0);
+  EXPECT_EQ(again.Estimate(3).key_norm_max, 50);
 }
 
 TEST(SimilarityEstimator, ListsTheBiasOnlyInTheTest) {
