@@ -33,21 +33,20 @@ def metric_against_kept(sweeps: Sequence[Sweep], path: Path) -> None:
             drawn = {"color": colour, "marker": marker, "linestyle": line, "label": variant}
             metric.plot(kept, [row.metric for row in rows], **drawn)
             fidelity.plot(kept, [row.fidelity for row in rows], **drawn)
-            if variant != "random keys":
+            if variant == "paper":
                 for row in rows:
                     fidelity.annotate(
-                        f"p={row.p:g}",
+                        f"p = {row.p:g}",
                         (row.kept_fraction, row.fidelity),
                         textcoords="offset points",
-                        xytext=(4, -11),
+                        xytext=(3, -12),
                         fontsize=7,
-                        color=colour,
                     )
         metric.set_title(f"{sweep.model}: {sweep.task.name}")
         metric.set_ylabel(sweep.exact.metric_name.replace("_", " "))
         fidelity.set_ylabel(sweep.task.fidelity_name.replace("_", " "))
         fidelity.set_xlabel("kept fraction of the (query, key) pairs")
-        metric.legend(fontsize=8, loc="lower right")
+        metric.legend(fontsize=8)
         for axis in (metric, fidelity):
             axis.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
