@@ -411,7 +411,7 @@ def test_what_is_no_model_is_refused():
     ("change", "what"),
     [
         (dict(num_hidden_layers=2), "layers: expected 2"),
-        (dict(num_attention_heads=2), "heads: expected .2."),
+        (dict(num_attention_heads=2), "heads: expected 2"),
         (dict(hidden_size=64), "hash.d: expected 16"),
     ],
 )

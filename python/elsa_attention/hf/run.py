@@ -139,17 +139,23 @@ def _require_fit(model: Any, plan: Plan, name: str | None) -> None:
             f"model_name={plan.model!r} says that they are the same"
         )
     heads = config.num_attention_heads
-    d = getattr(config, "head_dim", None) or config.hidden_size // heads
     for what, expected, got in (
-        ("layers", layer_count(model), plan.layers),
+        ("layers", {layer_count(model)}, {plan.layers}),
         ("heads", {heads}, set(plan.heads)),
-        ("hash.d", d, plan.d),
+        ("hash.d", _head_sizes(model) or {plan.d}, {plan.d}),
     ):
         if expected != got:
-            shown = [sorted(x) if isinstance(x, set) else x for x in (expected, got)]
-            raise ValueError(f"plan: {what}: expected {shown[0]} as in the model, got {shown[1]}")
+            told, found = (", ".join(map(str, sorted(x))) for x in (expected, got))
+            raise ValueError(f"plan: {what}: expected {told} as in the model, got {found}")
     if plan.centring != "off" and any(getattr(m, "is_causal", False) for m in model.modules()):
         raise ValueError(
             "plan: centring: expected off for a causal model, whose mean key grows with the "
             f"sequence, got {plan.centring}"
         )
+
+
+def _head_sizes(model: Any) -> set[int]:
+    """What the attention modules say about d; the core checks the tensors themselves later."""
+    names = ("head_dim", "attention_head_size")
+    found = (getattr(module, name, None) for module in model.modules() for name in names)
+    return {size for size in found if isinstance(size, int)}
