@@ -3,6 +3,24 @@
 #include <cmath>
 
 namespace elsa::reference {
+namespace {
+
+// Writes the keys that pass the test, and those without a finite norm. Every key is written and
+// only the kept ones stay: a branch per key costs more.
+template <typename Test>
+void KeepIf(const QueryEstimate& estimate, const Test& passes, std::vector<std::int32_t>& kept) {
+  kept.resize(estimate.keys.size());
+  std::size_t count = 0;
+  for (std::size_t v = 0; v < estimate.keys.size(); ++v) {
+    kept[count] = estimate.keys[v];
+    const bool keep = passes(v) | !std::isfinite(estimate.key_norms[v]);
+    count += keep ? 1 : 0;
+  }
+  kept.resize(count);
+}
+
+}  // namespace
+
 float EstimatedScore(const QueryEstimate& estimate, std::size_t v) {
   const float score = estimate.query_scale * estimate.similarities[v];
   return estimate.bias.empty() ? score : score + estimate.bias[v];
@@ -34,23 +52,20 @@ float BestEstimatedScore(const QueryEstimate& estimate) {
 void Select(const QueryEstimate& estimate, Rule rule, double threshold, Selection& out) {
   const auto limit = static_cast<float>(threshold);
   const float cut = limit * estimate.key_norm_max;
-  const float best = rule == Rule::kGap ? BestEstimatedScore(estimate) : 0.0f;
-  // Every key is written and only the kept ones stay: a branch per key costs more.
-  out.kept.resize(estimate.keys.size());
-  std::size_t count = 0;
-  for (std::size_t v = 0; v < estimate.keys.size(); ++v) {
-    bool keep = false;
-    if (rule == Rule::kGap) {
-      keep = best - EstimatedScore(estimate, v) < limit;
-    } else if (estimate.bias.empty()) {
-      keep = estimate.similarities[v] > cut;
-    } else {
-      keep = estimate.query_scale * (estimate.similarities[v] - cut) + estimate.bias[v] > 0;
-    }
-    out.kept[count] = estimate.keys[v];
-    count += keep || !std::isfinite(estimate.key_norms[v]) ? 1 : 0;
+  const std::vector<float>& similarities = estimate.similarities;
+  if (rule == Rule::kGap) {
+    const float best = BestEstimatedScore(estimate);
+    const auto near = [&](std::size_t v) { return best - EstimatedScore(estimate, v) < limit; };
+    KeepIf(estimate, near, out.kept);
+  } else if (estimate.bias.empty()) {
+    const auto above = [&](std::size_t v) { return similarities[v] > cut; };
+    KeepIf(estimate, above, out.kept);
+  } else {
+    const auto above = [&](std::size_t v) {
+      return estimate.query_scale * (similarities[v] - cut) + estimate.bias[v] > 0;
+    };
+    KeepIf(estimate, above, out.kept);
   }
-  out.kept.resize(count);
   out.fallback = out.kept.empty() && !estimate.keys.empty();
   if (out.fallback) out.kept.push_back(estimate.keys[LargestEstimate(estimate)]);
 }
