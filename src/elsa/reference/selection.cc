@@ -13,7 +13,8 @@ void KeepIf(const QueryEstimate& estimate, const Test& passes, std::vector<std::
   std::size_t count = 0;
   for (std::size_t v = 0; v < estimate.keys.size(); ++v) {
     kept[count] = estimate.keys[v];
-    const bool keep = passes(v) | !std::isfinite(estimate.key_norms[v]);
+    // In this order: the first is nearly always false, the second is hard to predict.
+    const bool keep = !std::isfinite(estimate.key_norms[v]) || passes(v);
     count += keep ? 1 : 0;
   }
   kept.resize(count);
