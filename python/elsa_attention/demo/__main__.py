@@ -56,11 +56,12 @@ def _demo(args: argparse.Namespace) -> None:
         jobs = [(name, tasks.make(tasks.DEFAULT_TASKS[name])) for name in names]
     else:
         jobs = [(args.model, tasks.make("fidelity", args.text))]
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    if args.text is not None and not Path(args.text).is_file():
+        raise ValueError(f"{args.text}: expected a file of text, got none")
 
     from elsa_attention.demo import pictures
 
+    out = Path(args.out)
     start = time.perf_counter()
     sweeps = [_job(model, task, args.p, out) for model, task in jobs]
     pictures.metric_against_kept(sweeps, out / "metric-against-kept.png")
@@ -78,7 +79,7 @@ def _job(name: str, task: Task, ps: list[float], out: Path) -> Sweep:
 
     loaded = load(name)
     folder = out / loaded.name
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     shown = _SHOWN_P if _SHOWN_P in ps else ps[0]
 
     _say(f"{loaded.name}: capturing Q, K and V")
