@@ -42,9 +42,9 @@ setup_python() {
   [ -x .venv/bin/python ] || python3 -m venv .venv
   echo "setup: installing Python packages into .venv" >&2
   # torch first: with it in place nothing asks for another build of it.
-  .venv/bin/python -m pip install -q --disable-pip-version-check "$(grep '^torch==' requirements/python.txt)"
-  .venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/python.txt
-  .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/data.txt
+  .venv/bin/python -m pip install -qq --disable-pip-version-check "$(grep '^torch==' requirements/python.txt)"
+  .venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements/python.txt
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/data.txt
 }
 
 case "${1:-}" in
