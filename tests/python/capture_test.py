@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 import tiny_models
 from elsa_attention import models
+from elsa_attention.attention import Inputs
 from elsa_attention.commands.capture import main
 from elsa_attention.models import activations
 
@@ -217,12 +218,10 @@ def test_a_dropped_padding_mask_is_noticed():
     import torch
 
     recorder = activations._Recorder([2, 4], torch.float32)
-    recorder.begin([0, 1])
-    q = torch.ones(2, 1, 4, 2)
-    module = torch.nn.Module()
-    module.is_causal = False
+    recorder.rows = [0, 1]
+    q = np.ones((2, 1, 4, 2), np.float32)
     with pytest.raises(ValueError, match="layer 0: expected a mask of padding"):
-        recorder.attend(module, q, q, q, None, scaling=1.0)
+        recorder.see(0, Inputs(q, q, q, scale=1.0, causal=False))
 
 
 def test_values_beyond_the_type_are_refused(tmp_path, text, capsys):
