@@ -134,7 +134,9 @@ def test_per_head_theta_bias_is_one_number_per_head(tmp_path, trace):
             for q, k, *_ in oracle.sequences(tensors, layer, head, scale=0.25, causal=False):
                 norms = np.linalg.norm(q, axis=-1)[:, None] * np.linalg.norm(k, axis=-1)
                 angle = np.arccos(np.clip(q @ k.T / norms, -1, 1))
-                errors.append((np.pi / 16 * oracle.hamming(projection, q, k) - angle).ravel())
+                errors.append(
+                    (np.pi / plan["hash"]["k"] * oracle.hamming(projection, q, k) - angle).ravel()
+                )
             expected = np.quantile(np.concatenate(errors), 0.8, method="inverted_cdf")
             # Stored at a resolution of pi / 4096.
             assert abs(plan["theta_bias_rad"][layer][head] - expected) < np.pi / 4096 + 1e-6

@@ -43,7 +43,9 @@ def test_every_number_equals_numpy(trace, plan):
         "score": scores[6],
         "weight": weights,
         "key_norm": norms,
-        "angle_rad": np.maximum(np.pi / 16 * distance - plan_json["theta_bias_rad"], 0),
+        "angle_rad": np.maximum(
+            np.pi / plan_json["hash"]["k"] * distance - plan_json["theta_bias_rad"], 0
+        ),
         "similarity": similarity,
         "true_similarity": q[6] @ k.T / np.linalg.norm(q[6]),
     }.items():
