@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 .PHONY: build native python demo test test-cpp test-python test-all test-asan test-tsan \
-        test-clang test-install format lint clean
+        test-clang test-slow format lint clean
 
 STAMPS := build/stamps
 PYTHON := .venv/bin/python
@@ -59,8 +59,8 @@ test-cpp: native
 test-python: build
 	@$(PYTHON) -m pytest -m "not slow" 2>&1 | tee build/pytest.log
 
-# The slower lanes: sanitizers, the second compiler, a fresh installation.
-test-all: test test-asan test-tsan test-clang test-install
+# The slower lanes: style, sanitizers, the second compiler, a fresh installation, real models.
+test-all: test lint test-asan test-tsan test-clang test-slow
 
 test-asan test-tsan: test-%: build/%/build.ninja | $(STAMPS)/debian-slow
 	@cmake --build --preset $* -- --quiet
@@ -72,12 +72,12 @@ test-clang: $(STAMPS)/debian-slow
 	@$(call run_ctest,clang,build/ctest-clang.log)
 	@ELSA_OTHER_CLI=build/clang/elsa $(PYTHON) -m pytest -m "slow" tests/cli
 
-test-install: build
-	@$(PYTHON) -m pytest -m "slow" tests/install
+test-slow: build
+	@$(PYTHON) -m pytest -m "slow" tests/install tests/python
 
-lint: .venv/.installed
-	@$(PYTHON) -m ruff check python tests scripts
-	@$(PYTHON) -m ruff format --check python tests scripts
+lint: .venv/.installed | $(STAMPS)/debian-slow
+	@$(PYTHON) -m pytest tests/lint
+	@clang-format --dry-run -Werror $$(git ls-files '*.h' '*.cc')
 
 format: .venv/.installed | $(STAMPS)/debian-slow
 	@$(PYTHON) -m ruff format python tests scripts

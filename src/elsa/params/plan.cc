@@ -80,7 +80,8 @@ void ValidateBatch(const HashSpec& hash, std::size_t index) {
   for (std::size_t f = 0; f < factors; ++f) {
     const Matrix& matrix = batch.factors[f];
     const std::string name = At(where + ".factors", f);
-    Require(matrix.rows >= 1 && matrix.rows <= kMaxHashBits, name + ".rows", "1 to 4096", matrix.rows);
+    Require(matrix.rows >= 1 && matrix.rows <= kMaxHashBits, name + ".rows", "1 to 4096",
+            matrix.rows);
     Require(matrix.cols >= 1 && matrix.cols <= kMaxHashDimension, name + ".cols", "1 to 1024",
             matrix.cols);
     const auto count = static_cast<std::size_t>(matrix.rows * matrix.cols);

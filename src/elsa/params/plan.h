@@ -29,10 +29,10 @@ struct Matrix {
   bool operator==(const Matrix&) const = default;
 };
 
-// One batch of up to d hash bits (k > d needs several batches, Sec. IV-E "Choice of Hash Length k").
-// kKronecker2/3: 2/3 factors, A = factors[0] (x) factors[1] (x) ...; kDense, kGaussian: one matrix.
-// kHadamard: three 1 x D rows of +-1, D the power of two >= d. `bits` rows of the product are used,
-// the first ones.
+// One batch of up to d hash bits (k > d needs several batches, Sec. IV-E "Choice of Hash Length
+// k"). kKronecker2/3: 2/3 factors, A = factors[0] (x) factors[1] (x) ...; kDense, kGaussian: one
+// matrix. kHadamard: three 1 x D rows of +-1, D the power of two >= d. `bits` rows of the product
+// are used, the first ones.
 struct HashBatch {
   std::int64_t bits = 0;
   std::vector<Matrix> factors;
@@ -43,8 +43,8 @@ struct HashBatch {
 // d, 64 times its k.
 inline constexpr std::int64_t kMaxHashDimension = 1024;
 inline constexpr std::int64_t kMaxHashBits = 4096;
-// The paper's k, whatever d: one machine word. Our choice where d differs from 64: the paper's k = d
-// keeps about 10 points more keys at d = 32.
+// The paper's k, whatever d: one machine word. Our choice where d differs from 64: the paper's k =
+// d keeps about 10 points more keys at d = 32.
 inline constexpr std::int64_t kDefaultHashBits = 64;
 
 // A hash of d components into k sign bits, with its values, so that a plan needs no generator.
@@ -76,34 +76,36 @@ inline constexpr double kExactHead = -std::numeric_limits<double>::infinity();
 
 // What the calibration saw of one head, and what it expects of the learned threshold there.
 struct HeadCalibration {
-  std::int64_t queries = 0;        // queries that contributed to the threshold
-  double threshold_stddev = 0;     // of the per-query values averaged by Rule::kPaper, else 0
-  double kept_fraction = 1;        // expected share of the pairs kept, from the calibration data
-  double mass_kept = 1;            // expected softmax mass kept
+  std::int64_t queries = 0;     // queries that contributed to the threshold
+  double threshold_stddev = 0;  // of the per-query values averaged by Rule::kPaper, else 0
+  double kept_fraction = 1;     // expected share of the pairs kept, from the calibration data
+  double mass_kept = 1;         // expected softmax mass kept
   bool operator==(const HeadCalibration&) const = default;
 };
 
 struct Plan {
   static constexpr int kFormatVersion = 1;
 
-  std::string model;              // name of the model it was learned on; "" if unknown
+  std::string model;  // name of the model it was learned on; "" if unknown
   Rule rule = Rule::kPaper;
-  double target = 0;              // p for kPaper (0 = exact), mass for kMass and kGap, share of pairs for kBudget
+  // p for kPaper (0 = exact), mass for kMass and kGap, share of the pairs for kBudget.
+  double target = 0;
   Remainder remainder = Remainder::kNone;
   Centring centring = Centring::kOff;
   std::int64_t centring_min_keys = 0;  // kByLength: centre queries that see at least this many keys
-  bool bias_in_test = false;      // add the additive score bias to the estimate before the test
-  std::int64_t dense_below = 0;   // queries that see fewer keys than this run exact
+  bool bias_in_test = false;     // add the additive score bias to the estimate before the test
+  std::int64_t dense_below = 0;  // queries that see fewer keys than this run exact
   HashSpec hash;
   // Angle correction in radians, [layer][head], or a single value [[x]] for all.
   std::vector<std::vector<double>> theta_bias_rad;
-  std::vector<std::vector<double>> thresholds;  // [layer][head]
+  std::vector<std::vector<double>> thresholds;            // [layer][head]
   std::vector<std::vector<HeadCalibration>> calibration;  // [layer][head], or empty
 
   std::int64_t layers() const { return static_cast<std::int64_t>(thresholds.size()); }
   double ThetaBias(std::int64_t layer, std::int64_t head) const {
-    return theta_bias_rad.size() == 1 && theta_bias_rad[0].size() == 1 ? theta_bias_rad[0][0]
-                                                                       : theta_bias_rad[layer][head];
+    return theta_bias_rad.size() == 1 && theta_bias_rad[0].size() == 1
+               ? theta_bias_rad[0][0]
+               : theta_bias_rad[layer][head];
   }
   // Whether every query of the head keeps all its keys, without selection.
   bool IsExactHead(std::int64_t layer, std::int64_t head) const {
