@@ -5,74 +5,17 @@ Source: Sec. II-A (exact), Sec. III (with a plan). The arithmetic is in C++ (els
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from elsa_attention import _core
-from elsa_attention._tensors import (
-    Tensor,
-    float_array,
-    mask_array,
-    require_one_kind,
-    result_like,
-    without_gradient,
-)
+from elsa_attention._tensors import Tensor, require_one_kind, result_like, without_gradient
+from elsa_attention.inputs import prepare
+from elsa_attention.plan import Plan
 from elsa_attention.stats import HeadStats
 
-if TYPE_CHECKING:
-    from elsa_attention.plan import Plan
-
 ENGINES = ("reference",)
-
-
-@dataclass
-class Inputs:
-    """What the core computes attention from: float32 views of rank 4, never copies of float32."""
-
-    query: np.ndarray  # [batch, heads, n_q, d]
-    key: np.ndarray  # [batch, kv_heads, n_k, d]
-    value: np.ndarray  # [batch, kv_heads, n_k, d_v]
-    scale: float
-    causal: bool = False
-    mask: np.ndarray | None = None  # bool [batch, heads, n_q, n_k], True = visible
-    bias: np.ndarray | None = None  # float32 [batch, heads, n_q, n_k], added to the scores
-    query_lengths: Sequence[int] = ()  # [batch], or empty: nothing is padded
-    key_lengths: Sequence[int] = ()
-
-    def arguments(self) -> tuple:
-        """The arguments that every function of the core takes first."""
-        return (
-            self.query,
-            self.key,
-            self.value,
-            self.mask,
-            self.bias,
-            self.query_lengths,
-            self.key_lengths,
-            self.scale,
-            self.causal,
-        )
-
-    def attend(
-        self,
-        plan: Plan | None,
-        layer: int,
-        out: np.ndarray,
-        threads: int,
-        measure_mass: bool = False,
-        random_keys_seed: int | None = None,
-    ) -> list[HeadStats]:
-        """Writes attention into `out` [batch, heads, n_q, d_v]; returns the counts per head."""
-        native = None if plan is None else plan.native
-        rows = _core.attention(
-            *self.arguments(), native, layer, out, threads, measure_mass, random_keys_seed
-        )
-        return [HeadStats(*row[:-1], row[-1] if measure_mass else None) for row in rows]
 
 
 def attention(
@@ -151,54 +94,6 @@ def attention(
     return (result, stats) if return_stats else result
 
 
-def prepare(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-    lengths: Sequence[int] | Tensor | None = None,
-) -> Inputs:
-    """Turns the arguments of `attention` into views of rank 4. Errors: those of `attention`."""
-    ranks = (query.ndim, key.ndim, value.ndim)
-    if len(set(ranks)) > 1 or ranks[0] < 2:
-        raise ValueError(
-            "attention: expected query, key and value of one rank, 2 or more, got ranks "
-            f"{ranks[0]}, {ranks[1]} and {ranks[2]}"
-        )
-    if is_causal and attn_mask is not None:
-        raise ValueError("attention: expected attn_mask or is_causal, got both")
-    for name, x in (("key", key), ("value", value)):
-        if tuple(x.shape[:-3]) != tuple(query.shape[:-3]):
-            raise ValueError(
-                f"{name}: expected batch dimensions {list(query.shape[:-3])} as in query, got "
-                f"{list(x.shape[:-3])}"
-            )
-    heads, kv_heads = (x.shape[-3] if x.ndim > 2 else 1 for x in (query, key))
-    if heads != kv_heads and not enable_gqa:
-        raise ValueError(
-            f"key: expected {heads} heads as in query, got {kv_heads} (enable_gqa=True allows "
-            "fewer)"
-        )
-    q, k, v = (_rank4(float_array(n, x)) for n, x in _named(query, key, value))
-    pairs = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-    inputs = Inputs(q, k, v, _scale(scale, q.shape[3]), bool(is_causal))
-    if attn_mask is not None:
-        spread = (*query.shape[:-1], key.shape[-2])
-        mask = _broadcast("attn_mask", mask_array("attn_mask", attn_mask), spread).reshape(pairs)
-        if mask.dtype == np.bool_:
-            inputs.mask = mask
-        else:
-            inputs.bias = mask
-    if lengths is not None:
-        inputs.key_lengths = _lengths(lengths, q.shape[0])
-        if q.shape[2] == k.shape[2]:
-            inputs.query_lengths = inputs.key_lengths
-    return inputs
-
-
 def require_engine(engine: str) -> None:
     """Refuses an engine that this build does not have."""
     if engine not in ENGINES:
@@ -207,8 +102,6 @@ def require_engine(engine: str) -> None:
 
 def require_plan(plan: object) -> None:
     """Refuses what is neither a Plan nor None."""
-    from elsa_attention.plan import Plan
-
     if plan is not None and not isinstance(plan, Plan):
         raise TypeError(f"plan: expected an elsa_attention.Plan, got {type(plan).__name__}")
 
@@ -220,37 +113,3 @@ def thread_count(threads: int | None) -> int:
     if operator.index(threads) < 1:
         raise ValueError(f"threads: expected 1 or more, got {threads}")
     return operator.index(threads)
-
-
-def _named(query: Tensor, key: Tensor, value: Tensor) -> tuple[tuple[str, Tensor], ...]:
-    return (("query", query), ("key", key), ("value", value))
-
-
-def _rank4(x: np.ndarray) -> np.ndarray:
-    if x.ndim < 4:
-        return x[(None,) * (4 - x.ndim)]
-    return x if x.ndim == 4 else x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
-
-
-def _broadcast(name: str, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """x with strides of 0 where it repeats: no copy."""
-    try:
-        return np.broadcast_to(x, shape)
-    except ValueError:
-        raise ValueError(
-            f"{name}: expected a shape that broadcasts to {list(shape)}, got {list(x.shape)}"
-        ) from None
-
-
-def _scale(scale: float | None, d: int) -> float:
-    if scale is not None:
-        return float(scale)
-    return d**-0.5 if d else 1.0  # d = 0 is refused by the core
-
-
-def _lengths(lengths: Sequence[int] | Tensor, batch: int) -> list[int]:
-    values = lengths.tolist() if hasattr(lengths, "tolist") else list(lengths)
-    if not isinstance(values, list) or len(values) != batch:
-        got = len(values) if isinstance(values, list) else "a single number"
-        raise ValueError(f"lengths: expected {batch} values, one per batch entry, got {got}")
-    return [operator.index(value) for value in values]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import elsa_attention as ea
-from elsa_attention.attention import prepare
+from elsa_attention.inputs import prepare
 
 torch = pytest.importorskip("torch")
 sdpa = torch.nn.functional.scaled_dot_product_attention

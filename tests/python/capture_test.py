@@ -13,8 +13,8 @@ from safetensors import safe_open
 
 import tiny_models
 from elsa_attention import models
-from elsa_attention.attention import Inputs
 from elsa_attention.commands.capture import main
+from elsa_attention.inputs import Inputs
 from elsa_attention.models import activations
 
 TEXT = (

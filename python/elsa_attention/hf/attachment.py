@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from elsa_attention._tensors import Tensor
+from elsa_attention.inputs import Inputs, skip_padding
 
 if TYPE_CHECKING:
-    from elsa_attention.attention import Inputs
     from elsa_attention.hf.backend import Call
 
 _lock = threading.Lock()
@@ -35,7 +35,7 @@ class Attachment:
     """Takes every attention call of one model until close()."""
 
     def __init__(self, model: Any):
-        from elsa_attention.hf.backend import NAME, register
+        from elsa_attention.hf.backend import NAME, register  # which imports this module
 
         require_model(model)
         register()
@@ -117,8 +117,6 @@ class Observation(Attachment):
         super().__init__(model)
 
     def _attend(self, layer: int, call: Call) -> Tensor:
-        from elsa_attention.hf.backend import skip_padding
-
         inputs = call.inputs()
         skip_padding(inputs)
         self._see(layer, inputs)

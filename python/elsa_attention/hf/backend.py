@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from elsa_attention._tensors import Tensor, mask_array, result_like, without_gradient
-from elsa_attention.attention import Inputs, prepare
 from elsa_attention.hf import attachment
+from elsa_attention.inputs import Inputs, prepare
 
 NAME = "elsa"
 
@@ -148,32 +148,3 @@ class Call:
             scale=self.scale,
             enable_gqa=query.shape[1] != key.shape[1],
         ).transpose(1, 2)
-
-
-def skip_padding(inputs: Inputs) -> int:
-    """Marks tokens that no query may see as padding of self-attention: their own rows become 0.
-
-    Only for calls whose queries and keys are the same tokens. Returns the number of padded queries
-    that the core will still count as empty ones.
-    """
-    mask = inputs.mask
-    if mask is None or mask.shape[2] != mask.shape[3]:
-        return 0
-    visible = mask.any(axis=(1, 2))  # [batch, n]
-    lengths = visible.sum(axis=1)
-    prefix = np.arange(visible.shape[1]) < lengths[:, None]
-    if (visible == prefix).all() and _same_rows(mask):
-        inputs.mask = None  # right padding and nothing else: lengths say the same
-        inputs.query_lengths = inputs.key_lengths = lengths.tolist()
-        return 0
-    if visible.all():
-        return 0
-    inputs.mask = mask & visible[:, None, :, None]
-    return int((~visible).sum())
-
-
-def _same_rows(mask: np.ndarray) -> bool:
-    """Whether all heads and queries see the same keys."""
-    if mask.strides[1] == 0 and mask.strides[2] == 0:
-        return True
-    return bool((mask == mask[:, :1, :1]).all())

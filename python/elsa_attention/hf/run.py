@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from elsa_attention._tensors import Tensor
-from elsa_attention.attention import Inputs, require_engine, require_plan, thread_count
+from elsa_attention.attention import require_engine, require_plan, thread_count
 from elsa_attention.hf import attachment
 from elsa_attention.hf.attachment import Attachment, layer_count, require_model
+from elsa_attention.inputs import Inputs, skip_padding
+from elsa_attention.plan import Plan
 from elsa_attention.stats import HeadStats
 
 if TYPE_CHECKING:
     from elsa_attention.hf.backend import Call
-    from elsa_attention.plan import Plan
 
 
 class Run(Attachment):
@@ -57,8 +58,6 @@ class Run(Attachment):
             self._stats.clear()
 
     def _attend(self, layer: int, call: Call) -> Tensor:
-        from elsa_attention.hf.backend import skip_padding
-
         def run(inputs: Inputs, out: Any) -> None:
             padded = skip_padding(inputs)
             stats = inputs.attend(

@@ -21,7 +21,7 @@ from elsa_attention.models.tokenizers import collate
 if TYPE_CHECKING:
     import torch
 
-    from elsa_attention.attention import Inputs
+    from elsa_attention.inputs import Inputs
     from elsa_attention.models import LoadedModel
 
 _TRACE_VERSION = "1"
