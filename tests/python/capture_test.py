@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -257,6 +258,7 @@ BAD_INPUT = [
     (["--model", "{m}", "--text", "{empty}", "-o", "{o}"], "expected one document per line, got"),
     (["--model", "{m}", "--text", "{bytes}", "-o", "{o}"], "bytes.txt:1: expected UTF-8 text"),
     (["--model", "{m}", "--text", "{t}", "-o", "{m}"], "expected a file to write, got a folder"),
+    (["--model", "{m}", "--text", "{t}", "-o", "{pipe}"], "got a device or pipe"),
     (["--model", "{m}", "--text", "{t}", "-o", "{m}/no/t"], "expected an existing folder"),
     (["--model", "{m}", "--text", "{t}", "-o", "{t}/t"], "expected an existing folder"),
     (["--model", "{m}", "--text", "{t}", "-o", "{o}", "--max-length", "33"], "expected at most 32"),
@@ -281,6 +283,7 @@ def places(tmp_path_factory):
     (root / "empty.txt").write_text("\n\n")
     (root / "bytes.txt").write_bytes(b"\xff\n")
     (root / "out").mkdir()
+    os.mkfifo(root / "pipe")
     no_weights = tiny_models.save(root / "no_weights", "bert")
     (no_weights / "model.safetensors").unlink()
     no_words = tiny_models.save(root / "no_words", "bert")
@@ -291,6 +294,7 @@ def places(tmp_path_factory):
         "empty": root / "empty.txt",
         "bytes": root / "bytes.txt",
         "o": root / "out" / "t.safetensors",
+        "pipe": root / "pipe",
         "no_weights": no_weights,
         "no_words": no_words,
     }
@@ -325,6 +329,42 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(places, monkeypatch, ca
         assert list(places["o"].parent.iterdir()) == [places["o"]]
     finally:
         places["o"].unlink()
+
+
+def test_termination_while_writing_leaves_no_file(places, monkeypatch):
+    import safetensors.torch
+
+    def terminate(tensors, path, metadata):
+        path.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", terminate)
+    before = signal.getsignal(signal.SIGTERM)
+    arguments = ["--model", places["m"], "--text", places["t"], "-o", places["o"]]
+    assert main([str(a) for a in arguments]) == 128 + signal.SIGTERM
+    assert not list(places["o"].parent.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_is_not_possible_here_is_one_line_too(places, monkeypatch, capsys):
+    from elsa_attention.models import activations
+
+    def fail(*arguments, **options):
+        raise RuntimeError("elsa: expected this,\ngot that")
+
+    monkeypatch.setattr(activations, "record", fail)
+    arguments = ["--model", places["m"], "--text", places["t"], "-o", places["o"]]
+    assert main([str(a) for a in arguments]) == 2
+    assert capsys.readouterr().err == "elsa-capture: elsa: expected this, got that\n"
+
+
+def test_a_link_is_followed(places, tmp_path):
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(places["o"])
+    arguments = ["--model", places["m"], "--text", places["t"], "-o", link]
+    assert main([str(a) for a in arguments]) == 0
+    assert link.is_symlink() and places["o"].is_file()
+    places["o"].unlink()
 
 
 def test_the_trace_has_the_users_usual_permissions(places):

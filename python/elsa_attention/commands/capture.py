@@ -124,9 +124,12 @@ def _check_output(path: Path) -> None:
     """Finds out before minutes of work that the result could not be written."""
     if path.is_dir() or not path.name:
         raise OSError(f"{path}: expected a file to write, got a folder")
-    if not path.parent.is_dir():
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path}: expected a file to write, got a device or pipe")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
         raise OSError(f"{path}: expected an existing folder {path.parent}, got none")
-    if not os.access(path.parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise OSError(f"{path}: expected a folder that can be written, got a read-only one")
 
 

@@ -1,6 +1,7 @@
 """What the commands share: one-line usage errors, exit codes and a progress bar.
 
-Contract: exit 0 done, 2 bad input or usage, 130 after Ctrl-C; messages and progress on stderr.
+Contract: exit 0 done, 2 bad input or usage, 128 + the signal when interrupted; messages and
+progress on stderr.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import NoReturn
 
 # The packages of the extra "models".
@@ -37,19 +40,27 @@ def run(
     parser: Parser, action: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
 ) -> int:
     """Parses, runs the action and returns the exit code; bad input is one line on stderr."""
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         args = parser.parse_args(argv)
         _require_extras()
         action(args)
-    except SystemExit as leave:  # --help
+    except SystemExit as leave:  # --help, SIGTERM
         return int(leave.code or 0)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"{parser.prog}: {_message(error)}", file=sys.stderr)
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends as an exception does, so that temporary files are removed."""
+    raise SystemExit(128 + number)
 
 
 def _require_extras() -> None:

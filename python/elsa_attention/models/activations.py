@@ -163,13 +163,13 @@ def write_trace(
     """Writes a trace file (.safetensors) and returns its size in bytes.
 
     `tokens` are the written tokens of each sequence. The file appears under its name only when it
-    is complete. Errors: OSError.
+    is complete; a link is followed. Errors: OSError.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path = Path(path)
+    target = Path(os.path.realpath(path))
     tensors = {
         f"layer.{layer}.{name}": tensor
         for name in ("q", "k", "v")
@@ -184,15 +184,15 @@ def write_trace(
         "elsa.source_digest": source_digest,
         "tokens": json.dumps(tokens, ensure_ascii=False, separators=(",", ":")),
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = target.with_name(f"{target.name}.{os.getpid()}-0.tmp")
     try:
         save_file(tensors, beside, metadata=metadata)
         umask = os.umask(0)
         os.umask(umask)
         beside.chmod(0o666 & ~umask)  # save_file leaves it readable to its owner only
-        os.replace(beside, path)
+        os.replace(beside, target)
     except SafetensorError as error:
         raise OSError(f"{path}: cannot be written: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
-    return path.stat().st_size
+    return target.stat().st_size
