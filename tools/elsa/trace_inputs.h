@@ -1,5 +1,5 @@
-// What the subcommands that read traces share: opening with all checks, the views that the
-// reference computes from, and whether a plan and an output path fit.
+// What the subcommands that read traces share: the views that the reference computes from, and
+// whether a plan and an output path fit.
 #ifndef ELSA_TOOLS_TRACE_INPUTS_H_
 #define ELSA_TOOLS_TRACE_INPUTS_H_
 
