@@ -52,8 +52,9 @@ class Calibrator {
 // kThetaBiasPercentile of estimate minus true angle, with the plan's hash and centring. Streaming.
 class ThetaBiasMeter {
  public:
-  // Uses the plan's hash, centring and dense_below only.
+  // Uses the plan's hash, centring and dense_below only. Errors: as Calibrator.
   ThetaBiasMeter(Plan plan, std::int64_t layers, std::int64_t heads);
+  // Errors: those of ValidateInputs and ValidatePlanFits.
   void Observe(std::int64_t layer, const AttentionInputs& inputs, int threads = 0);
   // [layer][head] in radians; a head without pairs gets the random-vector value. Resolution:
   // pi/4096.

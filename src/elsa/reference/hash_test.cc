@@ -16,7 +16,7 @@ namespace {
 
 constexpr HashKind kKinds[] = {HashKind::kKronecker3, HashKind::kKronecker2, HashKind::kDense,
                                HashKind::kHadamard, HashKind::kGaussian};
-constexpr std::int64_t kDimensions[] = {1, 2, 7, 31, 32, 48, 64, 80, 96, 100, 128};
+constexpr std::int64_t kDimensions[] = {1, 2, 4, 7, 31, 32, 48, 64, 80, 96, 100, 128};
 
 std::vector<float> RandomVector(std::int64_t d, std::uint64_t seed) {
   Random random(seed);
