@@ -16,7 +16,7 @@ enum class ErrorCode {
   kIo,               // the operating system refused                      (Python: OSError)
 };
 
-// The code's name as the command line and the bindings show it, for example "invalid_format".
+// The code's name, for example "invalid_format". Not part of what(): tests and logs want it.
 const char* ErrorCodeName(ErrorCode code) noexcept;
 
 // what() is one line that says where, what, what was expected and what was found, for example
