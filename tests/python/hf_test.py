@@ -382,14 +382,47 @@ def test_position_biases_are_added():
     assert torch.allclose(hidden(model, batch)[real], expected[real], atol=1e-4)
 
 
+OTHERS = {
+    "mistral": lambda: transformers.MistralModel(
+        transformers.MistralConfig(**SIZES, **TEXT, num_key_value_heads=2, sliding_window=4)
+    ),
+    "modernbert": lambda: transformers.ModernBertModel(
+        transformers.ModernBertConfig(
+            **SIZES, **TEXT, local_attention=4, bos_token_id=1, eos_token_id=2, cls_token_id=1,
+            sep_token_id=2,
+        )
+    ),
+    "vit": lambda: transformers.ViTModel(
+        transformers.ViTConfig(**SIZES, image_size=16, patch_size=4)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_windows_and_images_go_the_same_way(name):
+    torch.manual_seed(0)
+    model = OTHERS[name]().eval()
+    batch = {"pixel_values": torch.randn(2, 3, 16, 16)} if name == "vit" else batch_of([12, 7])
+    real = batch["attention_mask"].bool() if "attention_mask" in batch else slice(None)
+    expected = hidden(model, batch)
+    exact, sparse = (ea.calibrate(model, [batch], p=p) for p in (0, 1))
+    with exact.applied(model):
+        assert torch.allclose(hidden(model, batch)[real], expected[real], atol=2e-5)
+    with sparse.applied(model) as run:
+        hidden(model, batch)
+    assert 0 < run.total.kept_fraction < 1
+
+
 def test_models_that_ignore_the_implementation_are_refused():
-    config = transformers.MPNetConfig(**SIZES, **TEXT)
-    model = transformers.MPNetModel(config).eval()
+    text = transformers.MPNetModel(transformers.MPNetConfig(**SIZES, **TEXT))
+    windows = transformers.LongformerConfig(**SIZES, **TEXT, attention_window=4)
     plan = plan_for(build("bert"))
-    with pytest.raises(ValueError, match="expected attention through .* got MPNetModel"):
-        ea.apply(model, plan)
-    with pytest.raises(ValueError, match="MPNetModel"):
-        ea.calibrate(model, [batch_of([5])], p=1)
+    for model in (text, transformers.LongformerModel(windows)):
+        name = type(model).__name__
+        with pytest.raises(ValueError, match=f"expected attention through .* got {name}"):
+            ea.apply(model.eval(), plan)
+        with pytest.raises(ValueError, match=name):
+            ea.calibrate(model, [batch_of([5])], p=1)
 
 
 def test_cross_attention_models_are_refused():
