@@ -293,14 +293,16 @@ def _run_model(model: Any, batches: Iterable[Any], see: See) -> None:
 
 
 def _read_traces(paths: list[str], see: See) -> None:
-    model = None
+    first = None
     for path in paths:
         trace = _core.Trace.open(path)
-        if model is not None and trace.model != model:
-            raise ValueError(
-                f"{path}: model: expected {model!r} as in {paths[0]}, got {trace.model!r}"
-            )
-        model = trace.model
+        first = first or trace
+        for what in ("model", "layers", "scale", "causal"):
+            expected, got = getattr(first, what), getattr(trace, what)
+            if got != expected:
+                raise ValueError(
+                    f"{path}: {what}: expected {expected!r} as in {paths[0]}, got {got!r}"
+                )
         trace.check_finite()
         same = trace.n_q == trace.n_k
         for layer in range(trace.layers):

@@ -146,7 +146,9 @@ def test_options_reach_the_inputs():
 # ---- traces ----
 
 
-def write_trace(path, model="tiny", lengths=None, seeds=(0, 1), nan=False):
+def write_trace(
+    path, model="tiny", lengths=None, seeds=(0, 1), nan=False, scale="0.25", causal="false"
+):
     st = pytest.importorskip("safetensors.numpy")
     data = {}
     for layer, seed in enumerate(seeds):
@@ -159,8 +161,8 @@ def write_trace(path, model="tiny", lengths=None, seeds=(0, 1), nan=False):
     metadata = {
         "elsa.trace": "1",
         "elsa.model": model,
-        "elsa.scale": "0.25",
-        "elsa.causal": "false",
+        "elsa.scale": scale,
+        "elsa.causal": causal,
         "elsa.source_digest": "x",
     }
     st.save_file(data, path, metadata=metadata)
@@ -195,6 +197,13 @@ def test_bad_traces_are_refused(tmp_path):
     good = write_trace(tmp_path / "good.safetensors")
     with pytest.raises(ValueError, match="model: expected 'tiny' as in .* got 'else'"):
         ea.calibrate([good, write_trace(tmp_path / "b.safetensors", model="else")], p=1)
+    for other, words in (
+        (dict(scale="0.5"), "scale: expected 0.25 as in .* got 0.5"),
+        (dict(causal="true"), "causal: expected False as in .* got True"),
+        (dict(seeds=(0,)), "layers: expected 2 as in .* got 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ea.calibrate([good, write_trace(tmp_path / "d.safetensors", **other)], p=1)
     with pytest.raises(ValueError, match=r"layer.1.k"):
         ea.calibrate(write_trace(tmp_path / "c.safetensors", nan=True), p=1)
     with pytest.raises(OSError, match="missing"):
