@@ -5,13 +5,12 @@ Source: Sec. II-A (exact), Sec. III (with a plan). The arithmetic is in C++ (els
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 
 import numpy as np
 
 from elsa_attention._tensors import Tensor, require_one_kind, result_like, without_gradient
-from elsa_attention.inputs import prepare
+from elsa_attention.inputs import integer, prepare
 from elsa_attention.plan import Plan
 from elsa_attention.stats import HeadStats
 
@@ -73,6 +72,7 @@ def attention(
     require_engine(engine)
     require_plan(plan)
     inputs = prepare(query, key, value, attn_mask, is_causal, scale, enable_gqa, lengths)
+    seed = random_seed(random_keys_seed)
     stats: list[HeadStats] = []
 
     def compute() -> Tensor:
@@ -81,11 +81,11 @@ def attention(
         stats.extend(
             inputs.attend(
                 plan,
-                operator.index(layer),
+                integer("layer", layer, -(2**31)),
                 out,
                 thread_count(threads),
                 measure_mass,
-                random_keys_seed,
+                seed,
             )
         )
         return result_like(out.reshape(*query.shape[:-1], value.shape[-1]), query)
@@ -106,10 +106,13 @@ def require_plan(plan: object) -> None:
         raise TypeError(f"plan: expected an elsa_attention.Plan, got {type(plan).__name__}")
 
 
+def random_seed(seed: int | None) -> int | None:
+    """The seed of the random-keys control, checked."""
+    return None if seed is None else integer("random_keys_seed", seed, 0, 2**64 - 1)
+
+
 def thread_count(threads: int | None) -> int:
     """The core's number of threads; its 0 is one per processor."""
     if threads is None:
         return 0
-    if operator.index(threads) < 1:
-        raise ValueError(f"threads: expected 1 or more, got {threads}")
-    return operator.index(threads)
+    return integer("threads", threads, 1)

@@ -160,11 +160,24 @@ def _scale(scale: float | None, d: int) -> float:
 
 
 def _lengths(lengths: Sequence[int] | Tensor, batch: int) -> list[int]:
-    values = lengths.tolist() if hasattr(lengths, "tolist") else list(lengths)
-    if not isinstance(values, list) or len(values) != batch:
-        got = len(values) if isinstance(values, list) else "a single number"
+    values = lengths.tolist() if hasattr(lengths, "tolist") else lengths
+    if not isinstance(values, Sequence) or len(values) != batch:
+        got = len(values) if isinstance(values, Sequence) else f"{values!r}"
         raise ValueError(f"lengths: expected {batch} values, one per batch entry, got {got}")
-    return [operator.index(value) for value in values]
+    return [integer("lengths", value, 0) for value in values]
+
+
+def integer(name: str, value: object, low: int, high: int = 2**31 - 1) -> int:
+    """`value` as an int. Errors: TypeError or ValueError naming the argument."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+    if number < low:
+        raise ValueError(f"{name}: expected {low} or more, got {number}")
+    if number > high:
+        raise ValueError(f"{name}: expected at most {high}, got {number}")
+    return number
 
 
 def _same_rows(mask: np.ndarray) -> bool:

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from elsa_attention.hf import Run
 
 
+_REPLACEABLE = {
+    "model": "text",
+    "remainder": "'none' or 'mean'",
+    "bias_in_test": "a bool",
+    "dense_below": "an integer",
+    "thresholds": "[layer][head] of numbers or None",
+}
+
+
 class Plan:
     """Hash, angle correction and one threshold per layer and head, with how they were learned.
 
@@ -33,8 +42,11 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """Reads a plan from text. Errors: as `load`."""
-        return cls(_core.Plan.from_json(text, "plan"))
+        """Reads a plan from text. Errors: as `load`; TypeError for anything but text."""
+        if not isinstance(text, str):
+            raise TypeError(f"plan: expected text, got {type(text).__name__}")
+        # A lone surrogate has no UTF-8; replaced, it is text that the reader refuses or accepts.
+        return cls(_core.Plan.from_json(text.encode("utf-8", "replace").decode(), "plan"))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a plan file: whole or not at all, the same bytes for the same plan."""
@@ -149,14 +161,18 @@ class Plan:
         """
         native = self.native.copy()
         for name, value in changes.items():
-            if name not in ("model", "remainder", "bias_in_test", "dense_below", "thresholds"):
-                raise ValueError(
-                    "Plan.replace: expected model, remainder, bias_in_test, dense_below or "
-                    f"thresholds, got {name}"
-                )
-            if name == "thresholds":
-                value = [[-math.inf if t is None else t for t in row] for row in value]
-            setattr(native, name, value)
+            if name not in _REPLACEABLE:
+                raise ValueError(f"Plan.replace: expected {', '.join(_REPLACEABLE)}, got {name}")
+            try:
+                if name == "thresholds":
+                    value = [[-math.inf if t is None else float(t) for t in row] for row in value]
+                setattr(native, name, value)
+            except (TypeError, ValueError, UnicodeEncodeError) as error:
+                if isinstance(error, ValueError) and name == "remainder":
+                    raise  # the core names the words it knows
+                raise TypeError(
+                    f"Plan.replace: {name}: expected {_REPLACEABLE[name]}, got {value!r}"
+                ) from None
         native.validate()
         return Plan(native)
 

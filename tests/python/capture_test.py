@@ -266,6 +266,18 @@ BAD_INPUT = [
         ["--model", "{m}", "--text", "{t}", "-o", "{o}", "--limit", "0"],
         "expected an integer from 1",
     ),
+    (["--model", "{m}", "--text", "{t}", "-o", "{o}", "--max-length", "2"], "expected 3 or more"),
+    (["--model", "{m}", "--text", "{t}", "-o", "{t}"], "expected an output other than the inputs"),
+    (
+        ["--model", "{m}", "--text", "{t}", "-o", "{m}/model.safetensors"],
+        "expected an output other than the inputs",
+    ),
+    (
+        ["--model", "{m}", "--text", "{t}", "-o", "{o}", "--split", "evaluation"],
+        "--split: expected it with --task, got --text",
+    ),
+    (["--model", "{odd}", "--text", "{t}", "-o", "{o}"], "architectures: expected a list of names"),
+    (["--model", "{no_layers}", "--text", "{t}", "-o", "{o}"], "num_hidden_layers: expected 1 or"),
     (["--model", "{m}", "--text", "{t}", "-o", "{o}", "--dtype", "f8"], "invalid choice: 'f8'"),
     (["--model", "{m}", "--text", "{t}", "-o", "{o}", "--data", "{t}"], "--data: expected it with"),
     (["--model", "{m}", "--task", "none", "-o", "{o}"], "task: expected one of masked-token"),
@@ -288,7 +300,14 @@ def places(tmp_path_factory):
     (no_weights / "model.safetensors").unlink()
     no_words = tiny_models.save(root / "no_words", "bert")
     (no_words / "tokenizer.json").unlink()
+    odd = tiny_models.save(root / "odd", "bert")
+    no_layers = tiny_models.save(root / "no_layers", "bert")
+    for folder, change in ((odd, {"architectures": [3]}), (no_layers, {"num_hidden_layers": 0})):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | change))
     return {
+        "odd": odd,
+        "no_layers": no_layers,
         "m": tiny_models.save(root / "m", "bert"),
         "t": root / "t.txt",
         "empty": root / "empty.txt",

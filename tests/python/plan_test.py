@@ -130,3 +130,31 @@ def test_hashes_refuse_what_they_cannot_do():
         ea.make_hash(0)
     with pytest.raises(ValueError, match="vectors of 8 components, got 9"):
         ea.make_hash(8).sign_bits(np.zeros((1, 9), np.float32))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(dense_below=1.5),
+        dict(dense_below=10**30),
+        dict(remainder=None),
+        dict(model=3),
+        dict(model="\ud800"),
+        dict(bias_in_test="yes"),
+        dict(thresholds=5),
+        dict(thresholds=[["a"]]),
+    ],
+)
+def test_replacing_with_nonsense_is_one_line_that_names_the_option(change):
+    x = np.ones((1, 2, 3, 4), np.float32)
+    plan = ea.calibrate([(0, x, x, x)], p=1)
+    (name,) = change
+    with pytest.raises(TypeError, match=f"^Plan.replace: {name}: expected [^\n]*$"):
+        plan.replace(**change)
+
+
+def test_only_text_is_a_plan():
+    with pytest.raises(TypeError, match="^plan: expected text, got int$"):
+        ea.Plan.from_json(3)
+    with pytest.raises(ValueError, match="^plan"):
+        ea.Plan.from_json("\ud800")

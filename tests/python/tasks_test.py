@@ -365,3 +365,13 @@ def test_fidelity_is_the_mean_cosine_to_the_exact_embeddings(tiny_mlm, tmp_path)
     assert task.fidelity(exact, other)["value"] == pytest.approx(np.mean(by_hand))
     change = task.change(exact, other)
     assert change.low <= change.value <= change.high <= 0
+
+
+def test_a_byte_order_mark_is_not_text(tmp_path):
+    from elsa_attention.tasks import readers
+
+    text, table = tmp_path / "t.txt", tmp_path / "t.csv"
+    text.write_bytes(b"\xef\xbb\xbfone two\n")
+    table.write_bytes(b"\xef\xbb\xbfrxn\nCCO.BrCC>>CCOCC\n")
+    assert readers.read_documents(text) == ["one two"]
+    assert readers.read_reactions(table) == ["CCO.BrCC>>CCOCC"]

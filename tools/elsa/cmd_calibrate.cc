@@ -83,7 +83,7 @@ std::pair<Rule, double> RuleOf(const Options& options) {
     throw Error(ErrorCode::kInvalidArgument,
                 std::string(option) + ": expected " +
                     (share ? "a share above 0, at most 1" : "a number >= 0") + ", got " +
-                    Json(target).dump());
+                    (std::isfinite(target) ? Json(target).dump() : std::to_string(target)));
   }
   if (!options.rule) return {rule, target};
   const Rule wanted = ParseRule(*options.rule);

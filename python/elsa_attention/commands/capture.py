@@ -46,7 +46,6 @@ def _parser() -> Parser:
     parser.add_argument(
         "--split",
         choices=("calibration", "evaluation"),
-        default="calibration",
         help="with --task: which part of its data (default: calibration)",
     )
     parser.add_argument("-o", "--output", required=True, metavar="TRACE", help="file to write")
@@ -69,10 +68,11 @@ def _capture(args: argparse.Namespace) -> None:
 
     # What can be known to be wrong is found before the seconds that loading a model takes.
     output = Path(args.output)
-    _check_output(output)
+    _check_output(output, args)
     if args.text is not None:
-        if args.data is not None:
-            raise ValueError("--data: expected it with --task, got --text")
+        for option in ("data", "split"):
+            if getattr(args, option) is not None:
+                raise ValueError(f"--{option}: expected it with --task, got --text")
         with open(args.text, "rb"):
             task = None
     else:
@@ -120,12 +120,17 @@ def _capture(args: argparse.Namespace) -> None:
         )
 
 
-def _check_output(path: Path) -> None:
-    """Finds out before minutes of work that the result could not be written."""
+def _check_output(path: Path, args: argparse.Namespace) -> None:
+    """Finds out before minutes of work that the result could not, or must not, be written."""
     if path.is_dir() or not path.name:
         raise OSError(f"{path}: expected a file to write, got a folder")
     if path.exists() and not path.is_file():
         raise OSError(f"{path}: expected a file to write, got a device or pipe")
+    model = Path(args.model)
+    inputs = [Path(name) for name in (args.text, args.data) if name is not None]
+    inputs += model.rglob("*") if model.is_dir() else []
+    if path.exists() and any(name.exists() and name.samefile(path) for name in inputs):
+        raise ValueError(f"{path}: expected an output other than the inputs, got one of them")
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise OSError(f"{path}: expected an existing folder {path.parent}, got none")
@@ -143,7 +148,7 @@ def _sequences(args: argparse.Namespace, task: Task | None, loaded: LoadedModel)
             f"--max-length: expected at most {loaded.max_length} for {loaded.name}, got {longest}"
         )
     if task is not None:
-        part = getattr(task, f"{args.split}_sequences")
+        part = getattr(task, f"{args.split or 'calibration'}_sequences")
         return [ids[:longest] for ids in part(loaded)]
     texts = read_texts(args.text, loaded)
     sequences = [loaded.tokenizer.encode(text, longest) for text in texts]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from elsa_attention._tensors import Tensor
-from elsa_attention.attention import require_engine, require_plan, thread_count
+from elsa_attention.attention import random_seed, require_engine, require_plan, thread_count
 from elsa_attention.hf import attachment
 from elsa_attention.hf.attachment import Attachment, layer_count, require_model
 from elsa_attention.inputs import Inputs, skip_padding
@@ -34,7 +34,7 @@ class Run(Attachment):
     ):
         self.plan = plan
         self._measure_mass = measure_mass
-        self._random_keys_seed = random_keys_seed
+        self._random_keys_seed = random_seed(random_keys_seed)
         self._threads = thread_count(threads)
         self._collect = collect
         self._stats: dict[tuple[int, int], HeadStats] = {}

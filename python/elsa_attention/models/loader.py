@@ -78,12 +78,17 @@ def load(name_or_dir: str | Path) -> LoadedModel:
     weights = _find_weights(folder)
     tokenizer = _load_tokenizer(folder, is_smiles=str(name_or_dir) == "rxn-albert")
     model = _load_model(folder, config, weights[0])
+    layers = getattr(model.config, "num_hidden_layers", None)
+    if not isinstance(layers, int) or layers < 1:
+        raise ValueError(
+            f"{folder / 'config.json'}: num_hidden_layers: expected 1 or more, got {layers}"
+        )
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         name=str(name_or_dir) if bundled else folder.resolve().name,
         digest=_digest([folder / "config.json", *weights]),
-        layer_count=int(model.config.num_hidden_layers),
+        layer_count=layers,
         head_count=int(model.config.num_attention_heads),
         head_dim=_head_dim(model.config),
         max_length=_max_length(folder, model.config, tokenizer),
@@ -107,6 +112,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: expected a model folder with config.json, got none")
     config = _read_json(path)
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: architectures: expected a list of names, got {names!r}")
     if config.get("is_encoder_decoder"):
         raise ValueError(f"{path}: expected an encoder or a decoder, got an encoder-decoder model")
     return config

@@ -30,7 +30,10 @@ class Tokenizer(Protocol):
     special_ids: frozenset[int]
 
     def encode(self, text: str, max_length: int) -> list[int]:
-        """Token ids of one text with the model's special tokens, cut to max_length."""
+        """Token ids of one text with the model's special tokens, cut to max_length.
+
+        Errors: ValueError if max_length leaves no room for a token between the special ones.
+        """
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The written form of each id."""
@@ -101,6 +104,8 @@ class SmilesTokenizer:
 
     def encode(self, text: str, max_length: int) -> list[int]:
         """Token ids of one reaction between [CLS] and [SEP], cut to max_length."""
+        if max_length < 3:
+            raise ValueError(f"max_length: expected 3 or more tokens, got {max_length}")
         body = [self._ids.get(token, self.unknown_id) for token in split_smiles(text)]
         return [self._start_id, *body[: max_length - 2], self._end_id]
 
@@ -127,6 +132,9 @@ class HuggingFaceTokenizer:
 
     def encode(self, text: str, max_length: int) -> list[int]:
         """Token ids of one text with the model's special tokens, cut to max_length."""
+        least = self._inner.num_special_tokens_to_add() + 1
+        if max_length < least:  # transformers would silently not cut at all
+            raise ValueError(f"max_length: expected {least} or more tokens, got {max_length}")
         return list(self._inner(text, truncation=True, max_length=max_length)["input_ids"])
 
     def tokens(self, ids: Sequence[int]) -> list[str]:

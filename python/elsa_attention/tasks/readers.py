@@ -7,6 +7,7 @@ atom-map numbers.
 from __future__ import annotations
 
 import ast
+import codecs
 import csv
 import functools
 import re
@@ -155,7 +156,10 @@ def _lee_documents(name: str) -> list[str]:
 def _lines(path: Path, encoding: str) -> list[str]:
     """Lines of a text file, split at newlines only, without them."""
     lines = []
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+    content = path.read_bytes()
+    if encoding == "utf-8":
+        content = content.removeprefix(codecs.BOM_UTF8)  # a mark of some editors, not text
+    for number, raw in enumerate(content.split(b"\n"), start=1):
         try:
             lines.append(raw.decode(encoding).rstrip("\r"))
         except UnicodeDecodeError as error:
