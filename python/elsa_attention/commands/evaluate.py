@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from elsa_attention.commands.console import Parser, positive, progress, run
 
@@ -28,6 +27,17 @@ def p_values(text: str) -> list[float]:
     return values
 
 
+def add_p_option(parser: Parser) -> None:
+    """Adds --p, the settings that a table has rows for."""
+    parser.add_argument(
+        "--p",
+        type=p_values,
+        default=[0.5, 1.0, 2.0, 4.0, 8.0],
+        metavar="P,...",
+        help="degrees of approximation; 0 is exact (default: 0.5,1,2,4,8)",
+    )
+
+
 def _parser() -> Parser:
     parser = Parser(
         "elsa-evaluate",
@@ -43,13 +53,7 @@ def _parser() -> Parser:
         "--task", help="masked-token, doc-similarity or fidelity (default: the bundled model's)"
     )
     parser.add_argument("--data", metavar="FILE", help="your text instead of the task's own")
-    parser.add_argument(
-        "--p",
-        type=p_values,
-        default=[0.5, 1.0, 2.0, 4.0, 8.0],
-        metavar="P,...",
-        help="degrees of approximation; 0 is exact (default: 0.5,1,2,4,8)",
-    )
+    add_p_option(parser)
     parser.add_argument(
         "--variant",
         action="append",
@@ -76,8 +80,6 @@ def _evaluate(args: argparse.Namespace) -> None:
     name = args.task or tasks.DEFAULT_TASKS.get(args.model)
     if name is None:
         raise ValueError(f"--task: expected one of {', '.join(tasks.TASKS)}, got none")
-    if args.data is not None and not Path(args.data).is_file():
-        raise ValueError(f"{args.data}: expected a file of text, got none")
     task = tasks.make(name, args.data, args.limit)
     loaded = load(args.model)
     chosen = [_VARIANT_NAMES[v] for v in args.variants] if args.variants else list(VARIANTS)

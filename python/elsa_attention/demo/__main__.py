@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elsa_attention.commands.console import Parser, run
-from elsa_attention.commands.evaluate import p_values
+from elsa_attention.commands.evaluate import add_p_option
 
 if TYPE_CHECKING:
     from elsa_attention.models import LoadedModel
@@ -37,13 +37,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--model", help="a Hugging Face folder (default: both bundled models)")
     parser.add_argument("--text", metavar="FILE", help="with a folder: text, a document per line")
-    parser.add_argument(
-        "--p",
-        type=p_values,
-        default=[0.5, 1.0, 2.0, 4.0, 8.0],
-        metavar="P,...",
-        help="degrees of approximation (default: 0.5,1,2,4,8)",
-    )
+    add_p_option(parser)
     parser.add_argument("--out", default="out/demo", metavar="DIR", help="(default: out/demo)")
     return parser
 
@@ -56,8 +50,6 @@ def _demo(args: argparse.Namespace) -> None:
         jobs = [(name, tasks.make(tasks.DEFAULT_TASKS[name])) for name in names]
     else:
         jobs = [(args.model, tasks.make("fidelity", args.text))]
-    if args.text is not None and not Path(args.text).is_file():
-        raise ValueError(f"{args.text}: expected a file of text, got none")
 
     from elsa_attention.demo import pictures
 

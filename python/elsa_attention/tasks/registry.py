@@ -21,12 +21,14 @@ def make(name: str, data: str | Path | None = None, limit: int | None = None) ->
     if limit is not None and limit < 2:
         raise ValueError(f"task {name}: limit: expected at least 2 examples, got {limit}")
     bounds = {} if limit is None else {"limit": limit}
-    if name == MaskedToken.name:
-        return MaskedToken(data, **bounds)
     if name == DocSimilarity.name:
         if data is not None or bounds:
             raise ValueError(f"task {name}: expected no data file or limit, got {data or limit}")
         return DocSimilarity()
+    if data is not None and not Path(data).is_file():
+        raise ValueError(f"{data}: expected a file of text, got none")
+    if name == MaskedToken.name:
+        return MaskedToken(data, **bounds)
     if name == Fidelity.name:
         if data is None:
             raise ValueError(f"task {name}: expected a data file, got none")
