@@ -34,6 +34,7 @@ struct Options {
   std::optional<std::string> rule;
   std::string hash = "kronecker3";
   std::int64_t hash_bits = kDefaultHashBits;
+  std::optional<std::int64_t> hash_d;
   std::uint64_t seed = 1;
   std::string remainder = "none";
   std::string centring = "off";
@@ -249,15 +250,21 @@ void Calibrate(const Options& options) {
   RequireWritable(options.output, options.traces);
   const io::Trace& first = traces.front();
   const std::int64_t d = first.shape(0).d;
+  const std::int64_t hash_d = options.hash_d.value_or(d);
+  if (hash_d < d) {
+    throw Error(ErrorCode::kMismatch, "--hash-d: expected " + std::to_string(d) +
+                                          " or more as in " + first.path() + ", got " +
+                                          std::to_string(hash_d));
+  }
   const std::int64_t heads = first.shape(0).heads;
   plan.model = first.model();
-  plan.hash = reference::MakeHash(plan.hash.kind, d, options.hash_bits, options.seed);
+  plan.hash = reference::MakeHash(plan.hash.kind, hash_d, options.hash_bits, options.seed);
   for (const io::Trace& trace : traces) trace.CheckFinite();
 
   if (theta_bias) {
     plan.theta_bias_rad = {{*theta_bias}};
   } else if (options.theta_bias == "synthetic") {
-    plan.theta_bias_rad = {{reference::MeasureThetaBias(plan.hash)}};
+    plan.theta_bias_rad = {{reference::MeasureThetaBias(plan.hash, d)}};
   } else {
     reference::ThetaBiasMeter meter(plan, first.layers(), heads);
     ObserveAll(traces, "angle correction", options.threads, meter);
@@ -311,6 +318,12 @@ void AddCalibrateCommand(CLI::App& app) {
       ->group(hash);
   command->add_option("--hash-bits", options->hash_bits, "k; default 64")
       ->type_name("K")
+      ->group(hash);
+  command
+      ->add_option("--hash-d", options->hash_d,
+                   "Components the hash takes; default the trace's d. More, such as 64: vectors\n"
+                   "are followed by zeros, as on an accelerator built for that d")
+      ->type_name("D")
       ->group(hash);
   command->add_option("--seed", options->seed, "Of the hash's random values; default 1")
       ->type_name("S")

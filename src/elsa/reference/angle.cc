@@ -45,27 +45,30 @@ double Percentile(std::vector<double>& values, double percentile) {
   return *at;
 }
 
-double MeasureThetaBias(const HashSpec& hash, std::int64_t pairs, std::uint64_t seed) {
+double MeasureThetaBias(const HashSpec& hash, std::optional<std::int64_t> components,
+                        std::int64_t pairs, std::uint64_t seed) {
   if (pairs < 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 "theta_bias: pairs: expected 1 or more, got " + std::to_string(pairs));
   }
+  const std::int64_t d = components.value_or(hash.d);
+  RequireHashTakes(hash, d);
   constexpr std::int64_t kBlock = 512;  // pairs hashed at once
   Random random(~seed);  // not the stream that a hash of the same seed was drawn from
   const std::int64_t words = (hash.k + 63) / 64;
-  std::vector<float> vectors(2 * kBlock * hash.d);  // a, b, a, b, ...
+  std::vector<float> vectors(2 * kBlock * d);  // a, b, a, b, ...
   HashBits bits;
   std::vector<double> errors(pairs);
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     const std::int64_t at = pair % kBlock;
     if (at == 0) {
       for (float& value : vectors) value = static_cast<float>(random.Normal());
-      bits = HashVectors(hash, vectors);
+      bits = HashVectors(hash, vectors, d);
     }
     const auto hash_of = [&](std::int64_t v) { return std::span(bits).subspan(v * words, words); };
-    const float* a = &vectors[2 * at * hash.d];
+    const float* a = &vectors[2 * at * d];
     const int distance = HammingDistance(hash_of(2 * at), hash_of(2 * at + 1));
-    errors[pair] = kPi / static_cast<double>(hash.k) * distance - TrueAngle(a, a + hash.d, hash.d);
+    errors[pair] = kPi / static_cast<double>(hash.k) * distance - TrueAngle(a, a + d, d);
   }
   return Percentile(errors, kThetaBiasPercentile);
 }

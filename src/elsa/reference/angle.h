@@ -4,6 +4,7 @@
 #define ELSA_REFERENCE_ANGLE_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "elsa/params/plan.h"
@@ -21,9 +22,11 @@ double EstimatedAngle(std::int64_t k, double theta_bias_rad, int distance);
 std::vector<float> CosineTable(std::int64_t k, double theta_bias_rad);
 
 // The kThetaBiasPercentile of the signed error (uncorrected estimate minus true angle) of this hash
-// over `pairs` pairs of independent standard normal vectors. Units: radians. Source: Sec. III-B.
-// Errors: kInvalidArgument unless pairs >= 1.
-double MeasureThetaBias(const HashSpec& hash, std::int64_t pairs = 50000, std::uint64_t seed = 1);
+// over `pairs` pairs of independent standard normal vectors of `d` components, by default as many
+// as the hash takes. Units: radians. Source: Sec. III-B.
+// Errors: kInvalidArgument unless pairs >= 1; kMismatch if d is more than the hash takes.
+double MeasureThetaBias(const HashSpec& hash, std::optional<std::int64_t> d = std::nullopt,
+                        std::int64_t pairs = 50000, std::uint64_t seed = 1);
 
 // The true angle between two vectors of d values, in radians; pi/2 if one of them is zero.
 double TrueAngle(const float* a, const float* b, std::int64_t d);

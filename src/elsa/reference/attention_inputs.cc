@@ -77,10 +77,10 @@ void ValidatePlanFits(const Plan& plan, std::int64_t layer, const AttentionInput
                                           ": heads: expected " + std::to_string(inputs.heads()) +
                                           " as in the input, got " + std::to_string(heads));
   }
-  if (plan.hash.d != inputs.query.shape[3]) {
-    throw Error(ErrorCode::kMismatch, "plan: hash.d: expected " +
-                                          std::to_string(inputs.query.shape[3]) +
-                                          " as in the input, got " + std::to_string(plan.hash.d));
+  if (plan.hash.d < inputs.query.shape[3]) {
+    throw Error(ErrorCode::kMismatch,
+                "plan: hash.d: expected " + std::to_string(inputs.query.shape[3]) +
+                    " or more as in the input, got " + std::to_string(plan.hash.d));
   }
   if (!(inputs.scale > 0)) {
     throw Error(ErrorCode::kUnsupported, "scale: expected a positive number with a plan, got " +

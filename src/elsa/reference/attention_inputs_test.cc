@@ -90,8 +90,11 @@ TEST(AttendErrors, NameThePlanThatDoesNotFit) {
   Plan plan = TestPlan(8, 16, 3, 0.3);
   EXPECT_EQ(MessageOf(inputs, &plan),
             "mismatch; plan: layer 0: heads: expected 2 as in the input, got 3");
+  plan = TestPlan(7, 16, 2, 0.3, HashKind::kDense);
+  EXPECT_EQ(MessageOf(inputs, &plan),
+            "mismatch; plan: hash.d: expected 8 or more as in the input, got 7");
   plan = TestPlan(16, 16, 2, 0.3);
-  EXPECT_EQ(MessageOf(inputs, &plan), "mismatch; plan: hash.d: expected 8 as in the input, got 16");
+  EXPECT_EQ(MessageOf(inputs, &plan), "no error");
   plan = good;
   plan.centring = Centring::kOn;
   EXPECT_EQ(MessageOf(inputs, &plan), "no error");

@@ -77,11 +77,11 @@ std::size_t ThresholdKey(const std::vector<double>& weights, double p) {
 // q . k of the paper's rule, of the centred key if the estimate is; plus the bias in units of the
 // unscaled score if it is in the test.
 double RawScore(const SimilarityEstimator& estimator, const QueryEstimate& e, std::int64_t query,
-                std::size_t v, std::int64_t d, double scale) {
+                std::size_t v, double scale) {
   const float* q = estimator.QueryVector(query);
   const float* k = estimator.KeyVector(e.keys[v], e.centred);
   double dot = 0;
-  for (std::int64_t c = 0; c < d; ++c) dot += static_cast<double>(q[c]) * k[c];
+  for (std::int64_t c = 0; c < estimator.d(); ++c) dot += static_cast<double>(q[c]) * k[c];
   return e.bias.empty() ? dot : dot + e.bias[v] / scale;
 }
 
@@ -139,7 +139,7 @@ void Calibrator::ObserveHead(const AttentionInputs& inputs, std::int64_t layer, 
       }
       if (plan_.rule != Rule::kPaper) continue;
       const std::size_t chosen = ThresholdKey(weights, plan_.target);
-      const double t = RawScore(estimator, e, i, chosen, plan_.hash.d, inputs.scale) / size;
+      const double t = RawScore(estimator, e, i, chosen, inputs.scale) / size;
       state.sum += t;
       state.sum_of_squares += t * t;
     }
@@ -206,10 +206,10 @@ ThetaBiasMeter::ThetaBiasMeter(Plan plan, std::int64_t layers, std::int64_t head
 void ThetaBiasMeter::Observe(std::int64_t layer, const AttentionInputs& inputs, int threads) {
   ValidateInputs(inputs);
   ValidatePlanFits(plan_, layer, inputs);
+  d_ = inputs.query.shape[3];
   ParallelFor(heads_, threads, [&](std::int64_t head) {
     std::vector<std::int64_t>& counts = counts_[layer * heads_ + head];
     counts.resize(kAngleErrorRange.bins);
-    const std::int64_t d = plan_.hash.d;
     for (std::int64_t batch = 0; batch < inputs.batch(); ++batch) {
       HeadInputs rows(inputs, batch, head);
       SimilarityEstimator estimator(rows, EstimatorOptionsOf(plan_, layer, head));
@@ -220,8 +220,8 @@ void ThetaBiasMeter::Observe(std::int64_t layer, const AttentionInputs& inputs, 
         for (std::size_t v = 0; v < e.keys.size(); ++v) {
           if (!(e.key_norms[v] > 0) || !std::isfinite(e.key_norms[v])) continue;
           const double estimate = kPi / static_cast<double>(plan_.hash.k) * e.distances[v];
-          const double angle =
-              TrueAngle(estimator.QueryVector(i), estimator.KeyVector(e.keys[v], e.centred), d);
+          const double angle = TrueAngle(estimator.QueryVector(i),
+                                         estimator.KeyVector(e.keys[v], e.centred), estimator.d());
           ++counts[kAngleErrorRange.Bin(estimate - angle)];
         }
       }
@@ -237,7 +237,7 @@ std::vector<std::vector<double>> ThetaBiasMeter::Finish() const {
     std::int64_t total = 0;
     for (std::int64_t count : counts_[s]) total += count;
     if (total == 0) {
-      if (synthetic < 0) synthetic = MeasureThetaBias(plan_.hash);
+      if (synthetic < 0) synthetic = MeasureThetaBias(plan_.hash, d_);
       out = synthetic;
       continue;
     }

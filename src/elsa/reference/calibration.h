@@ -5,6 +5,7 @@
 #define ELSA_REFERENCE_CALIBRATION_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "elsa/params/plan.h"
@@ -63,6 +64,7 @@ class ThetaBiasMeter {
  private:
   Plan plan_;
   std::int64_t heads_;
+  std::optional<std::int64_t> d_;                  // of the inputs, once some were seen
   std::vector<std::vector<std::int64_t>> counts_;  // [layer * heads + head][bin]
 };
 

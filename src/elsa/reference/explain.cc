@@ -79,7 +79,7 @@ QueryExplanation Explain(const AttentionInputs& inputs, const Plan& plan, std::i
     key.key_norm = e.key_norms[v];
     key.distance = e.distances[v];
     key.true_angle_rad = TrueAngle(estimator.QueryVector(query),
-                                   estimator.KeyVector(key.key, e.centred), plan.hash.d);
+                                   estimator.KeyVector(key.key, e.centred), estimator.d());
     key.angle_rad = EstimatedAngle(plan.hash.k, plan.ThetaBias(layer, head), key.distance);
     key.similarity = e.similarities[v];
     key.true_similarity = key.key_norm * PortableCos(key.true_angle_rad);

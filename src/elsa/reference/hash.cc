@@ -61,19 +61,28 @@ HashSpec MakeHash(HashKind kind, std::int64_t d, std::int64_t k, std::uint64_t s
   return hash;
 }
 
-HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors) {
+void RequireHashTakes(const HashSpec& hash, std::int64_t d) {
+  if (d >= 1 && d <= hash.d) return;
+  throw Error(ErrorCode::kMismatch, "hash: expected vectors of 1 to " + std::to_string(hash.d) +
+                                        " components, got " + std::to_string(d));
+}
+
+HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors,
+                     std::optional<std::int64_t> components) {
+  const std::int64_t d = components.value_or(hash.d);
+  RequireHashTakes(hash, d);
   constexpr std::int64_t kBlock = 64;  // vectors side by side: as fast as it gets, and in the cache
-  const auto count = static_cast<std::int64_t>(vectors.size()) / hash.d;
+  const auto count = static_cast<std::int64_t>(vectors.size()) / d;
   const std::int64_t words = (hash.k + 63) / 64;
   HashBits bits(count * words);
   std::vector<float> x;
   std::vector<float> projections;
   for (std::int64_t first = 0; first < count; first += kBlock) {
     const std::int64_t block = std::min(kBlock, count - first);
-    x.resize(hash.d * block);
+    x.assign(hash.d * block, 0.0f);
     for (std::int64_t v = 0; v < block; ++v) {
-      for (std::int64_t c = 0; c < hash.d; ++c) {
-        x[c * block + v] = vectors[(first + v) * hash.d + c];
+      for (std::int64_t c = 0; c < d; ++c) {
+        x[c * block + v] = vectors[(first + v) * d + c];
       }
     }
     projections.resize(hash.k * block);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -35,8 +36,14 @@ void Project(const HashSpec& hash, std::span<const T> x, std::span<T> projection
 using HashBits = std::vector<std::uint64_t>;
 
 // The hashes of packed vectors: bit i is 1 if projection i is >= 0 (Sec. III-B), 0 if it is
-// negative or NaN. Shapes: vectors [count, d].
-HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors);
+// negative or NaN. Vectors of fewer components than the hash takes are followed by zeros: a machine
+// built for some d runs models of a smaller one (Sec. IV-E).
+// Shapes: vectors [count, d], d by default the hash's. Errors: as RequireHashTakes.
+HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors,
+                     std::optional<std::int64_t> d = std::nullopt);
+
+// Errors: kMismatch unless 1 <= d <= hash.d.
+void RequireHashTakes(const HashSpec& hash, std::int64_t d);
 
 // The number of one bits. (std::popcount is a library call where the processor is not known to
 // have the instruction.)

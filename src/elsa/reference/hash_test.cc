@@ -193,6 +193,52 @@ TEST(Hash, HasNoBitsForNoVectors) {
   EXPECT_TRUE(HashVectors(MakeHash(HashKind::kDense, 8, 8, 1), {}).empty());
 }
 
+TEST(Hash, TakesShorterVectorsAsTheFirstColumnsOfItsMatrix) {
+  for (HashKind kind : kKinds) {
+    for (std::int64_t d : {1, 5, 32, 63}) {
+      SCOPED_TRACE(testing::Message() << Name(kind) << " d " << d);
+      const HashSpec hash = MakeHash(kind, 64, 100, 6);
+      const std::int64_t count = 70;  // more than a block
+      const std::vector<float> x = RandomVector(d * count, 7);
+      const HashBits bits = HashVectors(hash, x, d);
+      ASSERT_EQ(bits.size(), static_cast<std::size_t>(2 * count));
+      const auto rows = AllRows(hash);
+      std::int64_t clear = 0;
+      for (std::int64_t v = 0; v < count; ++v) {
+        for (std::int64_t r = 0; r < hash.k; ++r) {
+          double want = 0;
+          double x_norm = 0;
+          double row_norm = 0;
+          for (std::int64_t c = 0; c < d; ++c) want += rows[r][c] * x[v * d + c];
+          for (std::int64_t c = 0; c < d; ++c) x_norm += std::pow(x[v * d + c], 2);
+          for (double value : rows[r]) row_norm += value * value;
+          // Binary32 may round a projection this close to 0 to the other side: the bound of
+          // ProjectionsEqualTheExplicitMatrixProduct.
+          if (std::abs(want) <= 74 * 0x1p-22 * std::sqrt(x_norm * row_norm)) continue;
+          ++clear;
+          EXPECT_EQ((bits[2 * v + r / 64] >> (r % 64)) & 1, want >= 0 ? 1u : 0u) << v << " " << r;
+        }
+      }
+      EXPECT_GT(clear, 80 * count);  // in one column of a Hadamard matrix a tenth is 0
+    }
+  }
+}
+
+TEST(Hash, RefusesLongerVectorsThanItTakes) {
+  const HashSpec hash = MakeHash(HashKind::kKronecker3, 8, 8, 1);
+  const std::vector<float> x(18, 1.0f);
+  for (std::int64_t d : {-1, 0, 9}) {
+    try {
+      HashVectors(hash, x, d);
+      ADD_FAILURE() << d;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kMismatch);
+      EXPECT_EQ(error.what(),
+                "hash: expected vectors of 1 to 8 components, got " + std::to_string(d));
+    }
+  }
+}
+
 TEST(Hash, DoesNotChangeUnderPowersOfTwo) {
   for (HashKind kind : kKinds) {
     const HashSpec hash = MakeHash(kind, 48, 64, 2);

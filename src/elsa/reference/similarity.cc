@@ -25,17 +25,18 @@ namespace {
 // Of the first `count` rows, each minus `origin` unless that is empty.
 Sketches Sketch(const HashSpec& hash, const View<const float, 2>& rows, std::int64_t count,
                 const std::vector<float>& origin) {
+  const std::int64_t d = rows.shape[1];
   Sketches sketches;
-  sketches.vectors.reserve(count * hash.d);
+  sketches.vectors.reserve(count * d);
   for (std::int64_t j = 0; j < count; ++j) {
-    for (std::int64_t c = 0; c < hash.d; ++c) {
+    for (std::int64_t c = 0; c < d; ++c) {
       sketches.vectors.push_back(origin.empty() ? rows(j, c) : rows(j, c) - origin[c]);
     }
   }
-  sketches.bits = HashVectors(hash, sketches.vectors);
+  sketches.bits = HashVectors(hash, sketches.vectors, d);
   sketches.norms.reserve(count);
   for (std::int64_t j = 0; j < count; ++j) {
-    sketches.norms.push_back(Norm(std::span(sketches.vectors).subspan(j * hash.d, hash.d)));
+    sketches.norms.push_back(Norm(std::span(sketches.vectors).subspan(j * d, d)));
   }
   return sketches;
 }
@@ -54,7 +55,7 @@ SimilarityEstimator::SimilarityEstimator(HeadInputs& head, const EstimatorOption
       queries_(Sketch(*options.hash, head.query(), head.queries(), {})) {}
 
 std::vector<float> SimilarityEstimator::MeanKey() const {
-  std::vector<double> sum(options_.hash->d, 0.0);
+  std::vector<double> sum(d(), 0.0);
   std::int64_t count = 0;
   const std::int64_t queries =
       head_.uniform() ? std::min<std::int64_t>(head_.queries(), 1) : head_.queries();

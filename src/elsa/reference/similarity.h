@@ -44,7 +44,8 @@ struct QueryEstimate {
   std::vector<float> bias;          // additive bias of each key; empty unless it is in the test
 };
 
-// Hashes and norms of packed vectors, and the vectors themselves.
+// Hashes and norms of packed vectors, and the vectors themselves, without the zeros that a wider
+// hash adds.
 struct Sketches {
   std::vector<float> vectors;  // [count, d]
   HashBits bits;               // hash after hash
@@ -55,18 +56,19 @@ struct Sketches {
 // Centring subtracts the mean over the keys that at least one query sees.
 class SimilarityEstimator {
  public:
-  // `head` and the hash in `options` must outlive the estimator.
+  // `head` and the hash in `options` must outlive the estimator. Errors: kMismatch if the hash
+  // takes fewer components than the vectors have.
   SimilarityEstimator(HeadInputs& head, const EstimatorOptions& options);
 
   // Valid until the next call. 0 <= query < head.queries().
   const QueryEstimate& Estimate(std::int64_t query);
-  // The `d` values that norm and hash of a key are taken of; only after an Estimate of that kind.
+  // The components of queries and keys.
+  std::int64_t d() const { return head_.query().shape[1]; }
+  // The d() values that norm and hash of a key are taken of; only after an Estimate of that kind.
   const float* KeyVector(std::int64_t key, bool centred) const {
-    return &keys_[centred ? 1 : 0].vectors[key * options_.hash->d];
+    return &keys_[centred ? 1 : 0].vectors[key * d()];
   }
-  const float* QueryVector(std::int64_t query) const {
-    return &queries_.vectors[query * options_.hash->d];
-  }
+  const float* QueryVector(std::int64_t query) const { return &queries_.vectors[query * d()]; }
 
  private:
   const Sketches& KeysFor(bool centred);
