@@ -9,6 +9,10 @@ namespace elsa {
 ConfigOptions::ConfigOptions(CLI::App* command) : values_(Fields().size()) {
   command->add_option("--config", path_,
                       "Configuration file (TOML); without it the machine of the paper");
+  command
+      ->add_option("--formats", formats_,
+                   "Number formats instead of the configuration's: paper-literal or recommended")
+      ->type_name("WORD");
   for (std::size_t i = 0; i < values_.size(); ++i) {
     const Field& field = Fields()[i];
     std::string name(field.key.substr(field.key.find('.') + 1));
@@ -26,6 +30,7 @@ Config ConfigOptions::Resolve() const {
     const auto* text = reinterpret_cast<const char*>(file.bytes().data());
     config = ParseConfig(std::string_view(text, file.bytes().size()), path_);
   }
+  if (formats_) SetFormats(&config, *formats_);
   for (std::size_t i = 0; i < values_.size(); ++i) {
     if (values_[i]) SetValue(&config, Fields()[i], *values_[i]);
   }

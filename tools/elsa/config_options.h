@@ -28,6 +28,7 @@ class ConfigOptions {
 
  private:
   std::string path_;
+  std::optional<std::string> formats_;
   std::vector<std::optional<std::string>> values_;  // one per field
 };
 

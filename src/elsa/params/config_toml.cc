@@ -175,8 +175,7 @@ void Read(const Document& document, const Field& field, Config* config) {
     document.Fail(document.LineOf(field.key), field.key, RangeText(field), "no such key");
   }
   const std::string_view value = found->second.value;
-  const bool is_integer = std::holds_alternative<std::int64_t Config::*>(field.member);
-  const std::string text = is_integer ? PlainInteger(value) : std::string(QuotedWord(value));
+  const std::string text = IsInteger(field) ? PlainInteger(value) : std::string(QuotedWord(value));
   if (!TrySetValue(config, field, text)) {
     document.Fail(found->second.line, field.key, RangeText(field),
                   value.empty() ? "nothing" : value);

@@ -23,8 +23,11 @@ What the keys have to fulfil together:
 - `banks` divides `n`, and `selectors_per_bank` is at most the keys of a bank.
 - `d` is a product of as many integers above 1 as the hash form has factors.
 - `hash_multipliers` divides the multiplications of one hash; `division_multipliers` divides `d`.
+- Queries, keys and values have at most 12 bits, fewer for a large `d`: dot products fit 32 bits.
+  So do integer accumulators.
+- `hash_stage_fraction_bits` is at most what a product has.
 - The tables have a power of two of entries; the reciprocal's at most one for each pattern of
-  `float_fraction_bits`.
+  `sum_fraction_bits`.
 
 The digest is a 64-bit FNV-1a of one `key=value` line per parameter, in the order of the table. It
 is in every result, and results of different digests are not mixed.

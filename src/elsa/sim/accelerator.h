@@ -1,0 +1,46 @@
+// One ELSA accelerator, clock by clock: how many cycles a head takes, where they went, and in which
+// order candidates reached the attention modules. Source: Sec. IV-B to IV-D; latencies are those
+// of elsa/params/latency.h. Time only: values are elsa/fixed/head.h's, given the same order.
+#ifndef ELSA_SIM_ACCELERATOR_H_
+#define ELSA_SIM_ACCELERATOR_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "elsa/fixed/job.h"
+#include "elsa/params/config.h"
+#include "elsa/sim/report.h"
+#include "elsa/sim/timeline.h"
+
+namespace elsa::sim {
+
+// What time depends on: sizes, mode and, unless exact, the outcome of selection.
+struct Work {
+  std::int64_t queries = 0;
+  std::int64_t keys = 0;
+  bool causal = false;
+  bool exact = false;
+  const fixed::Candidates* candidates = nullptr;  // null if exact
+};
+
+struct Options {
+  bool record_order = false;
+  // Record what happens from the first cycle on, up to the second, exclusive.
+  std::optional<std::array<std::int64_t, 2>> timeline;
+};
+
+struct Result {
+  Report report;
+  fixed::IssueOrder order;  // empty unless recorded
+  Timeline timeline;        // empty unless recorded
+};
+
+// Simulates one head from its command to its completion. `config` is valid.
+// Errors: kMismatch if the work exceeds the machine's n or candidates are missing or of other
+// sizes.
+Result Simulate(const Config& config, const Work& work, const Options& options = {});
+
+}  // namespace elsa::sim
+
+#endif  // ELSA_SIM_ACCELERATOR_H_
