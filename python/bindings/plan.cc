@@ -1,6 +1,7 @@
 // Plans, hashes and the angle correction. Source: Sec. III-B, III-C.
 #include "elsa/params/plan.h"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -9,7 +10,6 @@
 #include <utility>
 
 #include "bindings.h"
-#include "elsa/base/error.h"
 #include "elsa/io/plan_file.h"
 #include "elsa/reference/angle.h"
 #include "elsa/reference/hash.h"
@@ -19,22 +19,18 @@ namespace {
 
 using Rows = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
 
-// The hash of every row as booleans. Shapes: rows [n, d], result [n, k].
+// The hash of every row as booleans. Shapes: rows [n, hash.d or fewer], result [n, k].
 nb::ndarray<nb::numpy, bool> SignBits(const HashSpec& hash, const Rows& rows) {
-  if (static_cast<std::int64_t>(rows.shape(1)) != hash.d) {
-    throw Error(ErrorCode::kInvalidArgument, "hash: expected vectors of " + std::to_string(hash.d) +
-                                                 " components, got " +
-                                                 std::to_string(rows.shape(1)));
-  }
   const auto count = static_cast<std::int64_t>(rows.shape(0));
+  const auto d = static_cast<std::int64_t>(rows.shape(1));
   std::vector<float> packed;
-  packed.reserve(count * hash.d);
+  packed.reserve(count * d);
   for (std::int64_t r = 0; r < count; ++r) {
-    for (std::int64_t c = 0; c < hash.d; ++c) {
+    for (std::int64_t c = 0; c < d; ++c) {
       packed.push_back(rows.data()[r * rows.stride(0) + c * rows.stride(1)]);
     }
   }
-  const reference::HashBits words = reference::HashVectors(hash, packed);
+  const reference::HashBits words = reference::HashVectors(hash, packed, d);
   const std::int64_t words_each = (hash.k + 63) / 64;
   auto* bits = new bool[count * hash.k];
   nb::capsule owner(bits, [](void* pointer) noexcept { delete[] static_cast<bool*>(pointer); });
@@ -92,8 +88,9 @@ void BindPlan(nb::module_& module) {
         return reference::MakeHash(ParseHashKind(kind), d, bits, seed);
       },
       nb::arg("kind"), nb::arg("d"), nb::arg("bits"), nb::arg("seed"));
-  module.def("measure_theta_bias", &reference::MeasureThetaBias, nb::arg("hash"), nb::arg("pairs"),
-             nb::arg("seed"), nb::call_guard<nb::gil_scoped_release>());
+  module.def("measure_theta_bias", &reference::MeasureThetaBias, nb::arg("hash"),
+             nb::arg("d").none(), nb::arg("pairs"), nb::arg("seed"),
+             nb::call_guard<nb::gil_scoped_release>());
 
   nb::class_<Plan>(module, "Plan")
       .def(nb::init<>())

@@ -26,10 +26,10 @@ class Hash:
     def factors(self) -> list[tuple[int, list[tuple[int, int, list[float]]]]]:
         """Per batch: the number of bits used, and (rows, cols, values) of each factor."""
     def sign_bits(self, rows: _Floats) -> NDArray[np.bool_]:
-        """The hash of every row, [n, bits]. Shapes: rows [n, d] float32."""
+        """The hash of every row, [n, bits]. Shapes: rows [n, d or fewer] float32."""
 
 def make_hash(kind: str, d: int, bits: int, seed: int) -> Hash: ...
-def measure_theta_bias(hash: Hash, pairs: int, seed: int) -> float: ...
+def measure_theta_bias(hash: Hash, d: int | None, pairs: int, seed: int) -> float: ...
 
 class Plan:
     model: str

@@ -17,7 +17,7 @@ from elsa_attention._tensors import require_one_kind
 from elsa_attention.attention import thread_count
 from elsa_attention.hf.attachment import model_name as name_of
 from elsa_attention.hf.attachment import observed
-from elsa_attention.inputs import Inputs, prepare
+from elsa_attention.inputs import Inputs, integer, prepare
 from elsa_attention.plan import Plan, make_hash, synthetic_theta_bias
 
 See = Callable[[int, Inputs], None]
@@ -33,6 +33,7 @@ class _Setting:
     rule: str | None = None
     hash: str = "kronecker3"
     hash_bits: int = 64
+    hash_d: int | None = None
     seed: int = 1
     remainder: str = "none"
     centring: str = "off"
@@ -45,7 +46,7 @@ class _Setting:
         """The plan before learning: every option, no threshold."""
         plan = _core.Plan()
         plan.rule, plan.target = self._rule_and_target()
-        plan.hash = make_hash(d, self.hash_bits, self.hash, self.seed)
+        plan.hash = make_hash(self._hash_d(d), self.hash_bits, self.hash, self.seed)
         for name in (
             "remainder",
             "centring",
@@ -60,7 +61,7 @@ class _Setting:
     def theta_bias_value(self, d: int) -> float:
         """The correction that needs no look at the inputs. Units: radians."""
         if self.theta_bias == "synthetic":
-            return synthetic_theta_bias(self.hash, d, self.hash_bits, self.seed)
+            return synthetic_theta_bias(self.hash, self._hash_d(d), self.hash_bits, self.seed, d)
         return float(self.theta_bias)
 
     def check(self) -> None:
@@ -76,6 +77,10 @@ class _Setting:
         plan = self.plan(1, theta_bias_rad)
         plan.thresholds = [[-math.inf]]
         plan.validate()
+
+    def _hash_d(self, d: int) -> int:
+        """Components the hash takes, of inputs that have d."""
+        return d if self.hash_d is None else integer("calibrate: hash_d", self.hash_d, d)
 
     def _rule_and_target(self) -> tuple[str, float]:
         given = {"p": self.p, "mass": self.mass, "budget": self.budget}
@@ -157,6 +162,7 @@ def calibrate(
     rule: str | None = None,
     hash: str = "kronecker3",
     hash_bits: int = 64,
+    hash_d: int | None = None,
     seed: int = 1,
     remainder: str = "none",
     centring: str = "off",
@@ -180,6 +186,8 @@ def calibrate(
         mass: the softmax mass to keep, 0 to 1; `rule` "mass" (default) or "gap".
         budget: the share of the (query, key) pairs to keep, 0 to 1.
         hash, hash_bits, seed: which hash; see `make_hash`.
+        hash_d: components the hash takes, by default those of the inputs. With more, vectors are
+            followed by zeros: what an accelerator built for that d computes.
         remainder: "mean" averages the dropped keys, "none" forgets them as the paper does.
         centring: "off", "on", or "by_length": for queries that see `centring_min_keys` or more.
         theta_bias: "synthetic" (random vectors, as the paper), "per-head" (on the inputs' own
@@ -199,6 +207,7 @@ def calibrate(
         rule=rule,
         hash=hash,
         hash_bits=hash_bits,
+        hash_d=hash_d,
         seed=seed,
         remainder=remainder,
         centring=centring,

@@ -235,7 +235,7 @@ def test_a_hash_refuses_d_above_1024(tmp_path):
         ({"layers": 1}, {}, ["layers", "expected 1", "got 2"]),
         ({"layers": 3}, {}, ["layers", "expected 3", "got 2"]),
         ({"heads": 4}, {}, ["layer 0: heads", "expected 4", "got 3"]),
-        ({"d": 8}, {}, ["layer 0: d", "expected 8", "got 16"]),
+        ({"d": 32}, {}, ["layer 0: d", "expected 32 or more", "got 16"]),
     ],
 )
 @pytest.mark.parametrize("command", ["attend", "inspect"])
@@ -344,6 +344,9 @@ def test_centring_refuses_a_causal_trace(tmp_path):
         (["--p", 1, "--hash", "md5"], ["hash", "kronecker3", "md5"]),
         (["--p", 1, "--hash-bits", 0], ["1 to 4096", "got 0"]),
         (["--p", 1, "--hash-bits", 4097], ["1 to 4096", "got 4097"]),
+        (["--p", 1, "--hash-d", 15], ["--hash-d: expected 16 or more as in", "got 15"]),
+        (["--p", 1, "--hash-d", 1025], ["1 to 1024", "got 1025"]),
+        (["--p", 1, "--hash-d", "wide"], ["--hash-d", "wide"]),
         (["--p", 1, "--remainder", "max"], ["remainder", "none, mean", "max"]),
         (["--p", 1, "--centring", "by-length"], ["--centring-min-keys"]),
         (["--p", 1, "--centring-min-keys", 4], ["--centring by-length"]),

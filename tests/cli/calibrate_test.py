@@ -123,6 +123,28 @@ def test_hash_options_reach_the_plan(tmp_path, trace, kind):
     assert [batch["bits"] for batch in hash_spec["batches"]] == [16, 16, 8]
 
 
+def test_a_wider_hash_takes_the_vectors_as_followed_by_zeros(tmp_path, trace):
+    options = ["--p", 1, "--hash-d", 64, "--theta-bias", 0.15]
+    plan = make_plan(tmp_path / "wide.json", trace, options=options)
+    hash_spec = json.loads(plan.read_text())["hash"]
+    assert (hash_spec["d"], hash_spec["k"]) == (64, 64)
+    shapes = [[(f["rows"], f["cols"]) for f in b["factors"]] for b in hash_spec["batches"]]
+    assert shapes == [[(4, 4)] * 3]  # the three factors of the paper, in one batch
+
+    tensors = random_tensors(lengths=LENGTHS)
+    for name, tensor in tensors.items():
+        if name.endswith((".q", ".k", ".v")):
+            tensors[name] = np.pad(tensor, [(0, 0)] * 3 + [(0, 64 - tensor.shape[-1])])
+    padded = write_trace(tmp_path / "padded.safetensors", tensors, scale=0.25)
+    expected = make_plan(tmp_path / "expected.json", padded, options=options[:2] + options[4:])
+    assert plan.read_bytes() == expected.read_bytes()
+    shown = [run_json("attend", t, "--plan", plan) for t in (trace, padded)]
+    for key in ("kept_fraction", "mass_kept"):
+        assert shown[0][key] == shown[1][key] < 1
+    # Output and error are those of the real components; the padded values are 0 in both.
+    assert shown[0]["output_rel_l2"] == pytest.approx(shown[1]["output_rel_l2"], rel=1e-12)
+
+
 def test_per_head_theta_bias_is_one_number_per_head(tmp_path, trace):
     options = ["--p", 1, "--theta-bias", "per-head"]
     plan = json.loads(make_plan(tmp_path / "plan.json", trace, options=options).read_text())

@@ -531,8 +531,11 @@ def test_plans_that_do_not_fit_are_refused():
             ea.attention(q, k, v, plan=plan, **change)
     with pytest.raises(ValueError, match="heads: expected 2 as in the input, got 3"):
         ea.attention(q[:, :2], k[:, :2], v[:, :2], plan=plan)
-    with pytest.raises(ValueError, match="hash.d: expected 8 as in the input, got 16"):
-        ea.attention(q[..., :8], k[..., :8], v, plan=plan)
+    wide_q, wide_k = (np.concatenate([x, x], axis=-1) for x in (q, k))
+    with pytest.raises(ValueError, match="hash.d: expected 32 or more as in the input, got 16"):
+        ea.attention(wide_q, wide_k, v, plan=plan)
+    with pytest.raises(ValueError, match="hash.d: expected 32 or more as in the input, got 16"):
+        ea.explain(wide_q, wide_k, v, plan=plan, head=0, query_index=0)
     centred = learned(q, k, v, centring="on")
     with pytest.raises(RuntimeError, match="centring: expected off for causal attention"):
         ea.attention(q, k, v, is_causal=True, plan=centred)

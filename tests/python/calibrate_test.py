@@ -130,6 +130,40 @@ def test_theta_bias_per_head_is_the_80th_percentile_of_the_error_on_these_pairs(
             assert plan.theta_bias_rad[layer][head] == pytest.approx(expected, abs=3 * np.pi / 4096)
 
 
+@pytest.mark.parametrize("theta_bias", ["per-head", 0.15])
+def test_a_wider_hash_learns_and_runs_as_on_vectors_followed_by_zeros(theta_bias):
+    q, k, v = tensors(0)
+    padded = [np.concatenate([x, np.zeros((*x.shape[:-1], 64 - D), x.dtype)], -1) for x in (q, k)]
+    scale = dict(scale=D**-0.5)  # that of the real components
+    plan = ea.calibrate([(0, q, k, v)], p=1, hash_d=64, theta_bias=theta_bias)
+    assert (plan.d, plan.hash_bits, [bits for bits, _ in plan.hash.factors]) == (64, 64, [64])
+    assert plan == ea.calibrate([(0, *padded, v, scale)], p=1, theta_bias=theta_bias)
+    run = dict(plan=plan, return_stats=True, measure_mass=True)
+    (out, stats), (expected, told) = (
+        ea.attention(q, k, v, **run),
+        ea.attention(*padded, v, **run, **scale),
+    )
+    assert np.array_equal(out, expected) and stats == told
+    assert ea.HeadStats.total(stats).kept_fraction < 0.9
+    where = dict(plan=plan, head=1, query_index=3)
+    assert ea.explain(q, k, v, **where) == ea.explain(*padded, v, **where, **scale)
+
+
+def test_a_wider_hash_measures_its_correction_on_vectors_of_the_inputs():
+    plan = ea.calibrate(inputs_of(), p=1, hash_d=64)
+    drawn = ea.make_hash(64, 64)
+    assert plan.theta_bias_rad == [[ea.theta_bias(drawn, d=D)]] != [[ea.theta_bias(drawn)]]
+    assert plan.profile == "paper"
+
+
+def test_a_narrower_hash_is_refused():
+    for theta_bias in ("synthetic", "per-head"):
+        with pytest.raises(ValueError, match=f"hash_d: expected {D} or more, got {D - 1}"):
+            ea.calibrate(inputs_of(), p=1, hash_d=D - 1, theta_bias=theta_bias)
+    with pytest.raises(TypeError, match="hash_d: expected an integer, got 64.0"):
+        ea.calibrate(inputs_of(), p=1, hash_d=64.0)
+
+
 def test_results_do_not_depend_on_threads():
     assert ea.calibrate(inputs_of(), p=1, threads=1) == ea.calibrate(inputs_of(), p=1, threads=3)
 
@@ -223,6 +257,7 @@ def test_the_command_line_writes_the_same_bytes(tmp_path):
         ("paper", "--p 1", dict(p=1)),
         ("mean", "--p 2 --remainder mean --hash dense", dict(p=2, remainder="mean", hash="dense")),
         ("mass", "--mass 0.9 --theta-bias per-head", dict(mass=0.9, theta_bias="per-head")),
+        ("wide", "--p 1 --hash-d 64", dict(p=1, hash_d=64)),
     ]:
         path = tmp_path / f"{name}.json"
         command = [elsa, "calibrate", trace, *options.split(), "--hash-bits", "64", "-o", path]
@@ -244,6 +279,8 @@ def test_the_command_line_writes_the_same_bytes(tmp_path):
         (dict(mass=1.5), "target"),
         (dict(p=1, hash="md5"), "hash kind"),
         (dict(p=1, hash_bits=0), "expected 1 to 4096 bits"),
+        (dict(p=1, hash_d=0), "hash_d: expected 1 or more, got 0"),
+        (dict(p=1, hash_d=1025), "expected 1 to 1024 components"),
         (dict(p=1, remainder="median"), "remainder"),
         (dict(p=1, centring="half"), "centring"),
         (dict(p=1, theta_bias="guess"), "theta_bias: expected synthetic, per-head or radians"),

@@ -445,7 +445,7 @@ def test_what_is_no_model_is_refused():
     [
         (dict(num_hidden_layers=2), "layers: expected 2"),
         (dict(num_attention_heads=2), "heads: expected 2"),
-        (dict(hidden_size=64), "hash.d: expected 16"),
+        (dict(hidden_size=64), "hash.d: expected 16 or more as in the model, got 8"),
     ],
 )
 def test_a_plan_of_another_shape_is_refused_before_running(change, what):

@@ -112,6 +112,16 @@ def test_hash_bits_are_signs_of_the_matrix_product(kind, d):
     assert np.array_equal(bits[clear], projections[clear] >= 0)
 
 
+@pytest.mark.parametrize("kind", ["kronecker3", "dense", "hadamard"])
+def test_a_hash_takes_shorter_rows_as_rows_followed_by_zeros(kind):
+    drawn = ea.make_hash(64, 64, kind, seed=3)
+    rows = np.random.default_rng(1).standard_normal((50, 32)).astype(np.float32)
+    padded = np.concatenate([rows, np.zeros_like(rows)], axis=1)
+    assert np.array_equal(drawn.sign_bits(rows), drawn.sign_bits(padded))
+    # The angle correction is another: 64 rows of half the length.
+    assert ea.theta_bias(drawn, d=64) == ea.theta_bias(drawn) != ea.theta_bias(drawn, d=32)
+
+
 def test_the_same_seed_gives_the_same_hash():
     assert ea.make_hash(32, 64).factors == ea.make_hash(32, 64).factors
     assert ea.make_hash(32, 64).factors != ea.make_hash(32, 64, seed=2).factors
@@ -128,8 +138,10 @@ def test_hashes_refuse_what_they_cannot_do():
         ea.make_hash(8, 8, "md5")
     with pytest.raises(ValueError, match="expected 1 to 1024"):
         ea.make_hash(0)
-    with pytest.raises(ValueError, match="vectors of 8 components, got 9"):
+    with pytest.raises(ValueError, match="vectors of 1 to 8 components, got 9"):
         ea.make_hash(8).sign_bits(np.zeros((1, 9), np.float32))
+    with pytest.raises(ValueError, match="vectors of 1 to 8 components, got 9"):
+        ea.theta_bias(ea.make_hash(8), d=9)
 
 
 @pytest.mark.parametrize(

@@ -141,11 +141,13 @@ def _require_fit(model: Any, plan: Plan, name: str | None) -> None:
     for what, expected, got in (
         ("layers", {layer_count(model)}, {plan.layers}),
         ("heads", {heads}, set(plan.heads)),
-        ("hash.d", _head_sizes(model) or {plan.d}, {plan.d}),
     ):
         if expected != got:
             told, found = (", ".join(map(str, sorted(x))) for x in (expected, got))
             raise ValueError(f"plan: {what}: expected {told} as in the model, got {found}")
+    d = max(_head_sizes(model), default=plan.d)
+    if plan.d < d:
+        raise ValueError(f"plan: hash.d: expected {d} or more as in the model, got {plan.d}")
     if plan.centring != "off" and any(getattr(m, "is_causal", False) for m in model.modules()):
         raise ValueError(
             "plan: centring: expected off for a causal model, whose mean key grows with the "
