@@ -1,0 +1,148 @@
+#include "elsa/sim/machines.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "elsa/base/error.h"
+#include "elsa/sim/machine_ideal.h"
+#include "elsa/sim/machine_scores.h"
+
+namespace elsa::sim {
+namespace {
+
+struct Request {
+  std::string_view name;
+  const Config& config;
+  const fixed::Job& job;
+  const fixed::Candidates* candidates;
+  const MachineOptions& options;
+  fixed::Candidates* kept;  // null if not wanted
+};
+
+void KeepAllVisible(const fixed::Job& job, fixed::Candidates* kept) {
+  if (kept == nullptr) return;
+  *kept = NoCandidates(job.queries, job.keys);
+  for (std::int64_t i = 0; i < job.queries; ++i) {
+    for (std::int64_t j = 0; j < job.Visible(i); ++j) Keep(kept, i, j);
+  }
+}
+
+const PublishedFigures& Published(const Request& r) {
+  if (r.options.published == nullptr) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "machine " + std::string(r.name) + ": published figures: expected some, got none");
+  }
+  return *r.options.published;
+}
+
+std::int64_t PaddedN(const Request& r) {
+  return r.options.padded_n == 0 ? r.config.n : r.options.padded_n;
+}
+
+MachineResult Elsewhere(const Request& r) {
+  throw Error(ErrorCode::kInvalidArgument,
+              "machine " + std::string(r.name) +
+                  (r.name == "cpu" ? ": measured by the caller, not run here"
+                                   : ": simulated by sim::Simulate, not run here"));
+}
+
+MachineResult Ideal(const Request& r) {
+  KeepAllVisible(r.job, r.kept);
+  return RunIdeal(r.config, r.job);
+}
+
+MachineResult V100Peak(const Request& r) {
+  KeepAllVisible(r.job, r.kept);
+  return RunAtPeak(r.name, Published(r).gpu_peak_flops_per_s, PaddedN(r), r.job);
+}
+
+MachineResult V100Published(const Request& r) {
+  KeepAllVisible(r.job, r.kept);
+  return RunAtRatio(r.name, GpuOverBase(Published(r)), r.config, r.job);
+}
+
+MachineResult TpuPeak(const Request& r) {
+  KeepAllVisible(r.job, r.kept);
+  return RunAtPeak(r.name, Published(r).tpu_peak_flops_per_s, PaddedN(r), r.job);
+}
+
+MachineResult TpuPublished(const Request& r) {
+  KeepAllVisible(r.job, r.kept);
+  MachineResult result = RunAtRatio(r.name, TpuOverBase(Published(r)), r.config, r.job);
+  result.notes.push_back("At equal peak operations per second, not a whole TPUv2.");
+  return result;
+}
+
+struct Machine {
+  std::string_view name;
+  MachineResult (*run)(const Request&);
+};
+constexpr std::array kMachines{
+    Machine{"elsa", Elsewhere},
+    Machine{"base", Elsewhere},
+    Machine{"ideal", Ideal},
+    Machine{"v100-peak", V100Peak},
+    Machine{"v100-published", V100Published},
+    Machine{"tpuv2-peak", TpuPeak},
+    Machine{"tpuv2-published", TpuPublished},
+    Machine{"cpu", Elsewhere},
+};
+
+const Machine& Find(std::string_view name) {
+  const auto found = std::find_if(kMachines.begin(), kMachines.end(),
+                                  [&](const Machine& m) { return m.name == name; });
+  if (found != kMachines.end()) return *found;
+  std::string names;
+  for (const Machine& machine : kMachines) {
+    names += (names.empty() ? "" : ", ") + std::string(machine.name);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              "machine: expected one of " + names + ", got '" + std::string(name) + "'");
+}
+
+void CheckAtMost(const char* what, std::int64_t value, std::int64_t limit) {
+  if (value < 1 || value > limit) {
+    throw Error(ErrorCode::kMismatch, "job: " + std::string(what) + ": expected 1 to " +
+                                          std::to_string(limit) + ", got " + std::to_string(value));
+  }
+}
+
+void CheckSize(const char* what, std::size_t value, std::int64_t expected) {
+  if (value != static_cast<std::size_t>(expected)) {
+    throw Error(ErrorCode::kMismatch, std::string(what) + ": expected " + std::to_string(expected) +
+                                          " values, got " + std::to_string(value));
+  }
+}
+
+void Check(const Config& config, const fixed::Job& job, const fixed::Candidates* candidates) {
+  CheckAtMost("queries", job.queries, config.n);
+  CheckAtMost("keys", job.keys, config.n);
+  CheckAtMost("d", job.d, config.d);
+  CheckAtMost("d_v", job.d_v, config.d);
+  CheckSize("job: query", job.query.size(), job.queries * job.d);
+  CheckSize("job: key", job.key.size(), job.keys * job.d);
+  if (candidates == nullptr) return;
+  CheckSize("candidates: words", candidates->words, CeilDiv(job.keys, 64));
+  CheckSize("candidates: bits", candidates->bits.size(), job.queries * candidates->words);
+  CheckSize("candidates: fallback", candidates->fallback.size(), job.queries);
+}
+
+}  // namespace
+
+std::vector<std::string_view> MachineNames() {
+  std::vector<std::string_view> names;
+  for (const Machine& machine : kMachines) names.push_back(machine.name);
+  return names;
+}
+
+MachineResult RunMachine(std::string_view name, const Config& config, const fixed::Job& job,
+                         const fixed::Candidates* candidates, const MachineOptions& options,
+                         fixed::Candidates* kept) {
+  const Machine& machine = Find(name);
+  ValidateConfig(config);
+  Check(config, job, candidates);
+  return machine.run({machine.name, config, job, candidates, options, kept});
+}
+
+}  // namespace elsa::sim

@@ -1,0 +1,192 @@
+#include "elsa/sim/machines.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+#include "elsa/base/error.h"
+#include "elsa/sim/machine_ideal.h"
+#include "elsa/sim/machine_testing.h"
+
+namespace elsa::sim {
+namespace {
+
+// Round numbers of no real machine: these tests are about arithmetic, not about the paper.
+PublishedFigures Figures() {
+  PublishedFigures figures;
+  figures.gpu_peak_flops_per_s = 1e12;
+  figures.gpu_over_base_min = 2;
+  figures.gpu_over_base_max = 8;
+  figures.gpu_over_conservative = 10;
+  figures.conservative_over_ideal = 0.5;
+  figures.base_over_ideal = 1.25;
+  figures.tpu_peak_flops_per_s = 4e12;
+  figures.tpu_over_base = {2, 8, 4};
+  return figures;
+}
+
+TEST(IdealMachine, TakesThePapersCyclesAtFullSize) {
+  const MachineResult result = RunMachine("ideal", Config(), ZeroJob(512, 512, 64), nullptr);
+  EXPECT_EQ(std::lround(result.cycles), 63550);  // Sec. V-C: 2 n^2 d / 528
+  EXPECT_DOUBLE_EQ(result.cycles, 2.0 * 512 * 512 * 64 / 528);
+  EXPECT_DOUBLE_EQ(result.latency_s, result.cycles * 1e-9);
+  EXPECT_DOUBLE_EQ(result.batch_s * 12, result.latency_s);
+  EXPECT_EQ(result.preprocess_cycles, 0);
+  EXPECT_EQ(result.kept_pairs, 512 * 512);
+}
+
+TEST(IdealMachine, CountsVisiblePairsAndTheHeadsOwnSizes) {
+  EXPECT_DOUBLE_EQ(RunIdeal(Config(), ZeroJob(100, 100, 64, true)).cycles,
+                   2.0 * (100 * 101 / 2) * 64 / 528);
+  EXPECT_DOUBLE_EQ(RunIdeal(Config(), ZeroJob(3, 7, 32)).cycles, 2.0 * 3 * 7 * 32 / 528);
+  fixed::Job narrow_values = ZeroJob(3, 7, 32);
+  narrow_values.d_v = 16;
+  EXPECT_DOUBLE_EQ(RunIdeal(Config(), narrow_values).cycles, 3.0 * 7 * (32 + 16) / 528);
+  EXPECT_DOUBLE_EQ(RunIdeal(Config(), ZeroJob(1, 1, 64)).cycles, 128.0 / 528);
+}
+
+TEST(BaseCycles, FollowTheClosedForm) {
+  EXPECT_EQ(BaseCycles(Config(), ZeroJob(512, 512, 64)), 65536);  // n^2 / P_a
+  EXPECT_EQ(BaseCycles(Config(), ZeroJob(1, 1, 64)), 4);          // d / m_o
+  // Causal, 20 keys: 16 queries wait for the division, then ceil(17 .. 20 / 4) = 5 each.
+  EXPECT_EQ(BaseCycles(Config(), ZeroJob(20, 20, 64, true)), 16 * 4 + 4 * 5);
+}
+
+TEST(PublishedRatio, GpuTypicalIsWhatThePaperImplies) {
+  const PublishedRatio ratio = GpuOverBase(Figures());
+  EXPECT_DOUBLE_EQ(ratio.low, 2);
+  EXPECT_DOUBLE_EQ(ratio.typical, 4);  // 10 * 0.5 / 1.25
+  EXPECT_DOUBLE_EQ(ratio.high, 8);
+}
+
+TEST(PublishedRatio, TpuTypicalIsTheGeometricMean) {
+  const PublishedRatio ratio = TpuOverBase(Figures());
+  EXPECT_DOUBLE_EQ(ratio.low, 2);
+  EXPECT_NEAR(ratio.typical, 4, 1e-14);  // cube root of 64
+  EXPECT_DOUBLE_EQ(ratio.high, 8);
+}
+
+TEST(PublishedRatio, MissingFiguresAreRefusedByName) {
+  PublishedFigures figures = Figures();
+  figures.base_over_ideal = 0;
+  try {
+    GpuOverBase(figures);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(error.what()).find("base_over_ideal"), std::string::npos);
+  }
+  figures.tpu_over_base = {};
+  EXPECT_THROW(TpuOverBase(figures), Error);
+  figures.tpu_over_base = {1, -1};
+  EXPECT_THROW(TpuOverBase(figures), Error);
+}
+
+TEST(PublishedMachines, MultiplyTheBaseByTheRatio) {
+  const PublishedFigures figures = Figures();
+  MachineOptions options;
+  options.published = &figures;
+  const MachineResult gpu =
+      RunMachine("v100-published", Config(), ZeroJob(512, 512, 64), nullptr, options);
+  const double base_s = 65536 * 1e-9 / 12;
+  EXPECT_DOUBLE_EQ(gpu.batch_s, 4 * base_s);
+  EXPECT_DOUBLE_EQ(gpu.batch_min_s, 2 * base_s);
+  EXPECT_DOUBLE_EQ(gpu.batch_max_s, 8 * base_s);
+  EXPECT_EQ(gpu.latency_s, 0);  // throughput is all that was published
+  EXPECT_EQ(gpu.model, MachineModel::kPublishedRatio);
+}
+
+TEST(PublishedMachines, PeakIsPaddedAndCausalSavesNothing) {
+  const PublishedFigures figures = Figures();
+  MachineOptions options;
+  options.published = &figures;
+  const double full_s = 4.0 * 512 * 512 * 64 / 1e12;
+  for (const bool causal : {false, true}) {
+    const fixed::Job job = ZeroJob(100, 100, 64, causal);
+    EXPECT_DOUBLE_EQ(RunMachine("v100-peak", Config(), job, nullptr, options).batch_s, full_s);
+    EXPECT_DOUBLE_EQ(RunMachine("tpuv2-peak", Config(), job, nullptr, options).batch_s, full_s / 4);
+  }
+  options.padded_n = 100;
+  EXPECT_DOUBLE_EQ(
+      RunMachine("v100-peak", Config(), ZeroJob(100, 100, 64), nullptr, options).batch_s,
+      4.0 * 100 * 100 * 64 / 1e12);
+  options.padded_n = 99;
+  EXPECT_THROW(RunMachine("v100-peak", Config(), ZeroJob(100, 100, 64), nullptr, options), Error);
+}
+
+TEST(PublishedMachines, NeedFigures) {
+  EXPECT_THROW(RunMachine("v100-published", Config(), ZeroJob(4, 4, 64), nullptr), Error);
+  EXPECT_THROW(RunMachine("tpuv2-published", Config(), ZeroJob(4, 4, 64), nullptr), Error);
+}
+
+TEST(RunMachine, UnknownNameListsAllNames) {
+  try {
+    RunMachine("abacus", Config(), ZeroJob(1, 1, 64), nullptr);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    for (const std::string_view name : MachineNames()) {
+      EXPECT_NE(std::string_view(error.what()).find(name), std::string_view::npos) << name;
+    }
+  }
+}
+
+TEST(RunMachine, RunsEveryMachineButThoseOfTheCaller) {
+  const PublishedFigures figures = Figures();
+  MachineOptions options;
+  options.published = &figures;
+  const fixed::Job job = RandomJob(5, 40, 40, 64);
+  const fixed::Candidates candidates = RandomCandidates(6, job, 0.3);
+  for (const std::string_view name : MachineNames()) {
+    if (name == "elsa" || name == "base" || name == "cpu") {
+      EXPECT_THROW(RunMachine(name, Config(), job, &candidates, options), Error) << name;
+      continue;
+    }
+    fixed::Candidates kept;
+    const MachineResult result = RunMachine(name, Config(), job, &candidates, options, &kept);
+    EXPECT_EQ(result.machine, name);
+    EXPECT_EQ(result.heads, 1) << name;
+    EXPECT_EQ(result.pairs, 1600) << name;
+    EXPECT_GT(result.batch_s, 0) << name;
+    EXPECT_LE(result.batch_min_s, result.batch_s) << name;
+    EXPECT_GE(result.batch_max_s, result.batch_s) << name;
+    EXPECT_FALSE(result.notes.empty()) << name;
+    EXPECT_LE(result.preprocess_cycles, result.cycles) << name;
+    std::int64_t used = 0;
+    for (std::int64_t i = 0; i < job.queries; ++i) used += CountUsed(kept, job, i);
+    EXPECT_EQ(used, result.kept_pairs) << name;
+    EXPECT_GE(result.scored_pairs, result.kept_pairs) << name;
+  }
+}
+
+TEST(RunMachine, RefusesWorkThatDoesNotFit) {
+  EXPECT_THROW(RunMachine("ideal", Config(), ZeroJob(513, 512, 64), nullptr), Error);
+  EXPECT_THROW(RunMachine("ideal", Config(), ZeroJob(512, 513, 64), nullptr), Error);
+  EXPECT_THROW(RunMachine("ideal", Config(), ZeroJob(4, 4, 65), nullptr), Error);
+  EXPECT_THROW(RunMachine("ideal", Config(), ZeroJob(0, 4, 64), nullptr), Error);
+  fixed::Job short_key = ZeroJob(4, 4, 64);
+  short_key.key.pop_back();
+  EXPECT_THROW(RunMachine("ideal", Config(), short_key, nullptr), Error);
+  const fixed::Candidates other = NoCandidates(3, 4);
+  EXPECT_THROW(RunMachine("ideal", Config(), ZeroJob(4, 4, 64), &other), Error);
+}
+
+TEST(MachineResult, SumsHeadsOfOneMachine) {
+  const MachineResult first = RunIdeal(Config(), ZeroJob(8, 8, 64));
+  MachineResult sum;
+  sum += first;
+  sum += RunIdeal(Config(), ZeroJob(4, 4, 64));
+  sum += MachineResult();
+  EXPECT_EQ(sum.machine, "ideal");
+  EXPECT_EQ(sum.heads, 2);
+  EXPECT_EQ(sum.pairs, 80);
+  EXPECT_DOUBLE_EQ(sum.cycles, 80 * 128.0 / 528);
+  EXPECT_EQ(sum.notes, first.notes);
+  MachineResult other = first;
+  other.machine = "a3";
+  EXPECT_THROW(sum += other, Error);
+}
+
+}  // namespace
+}  // namespace elsa::sim
