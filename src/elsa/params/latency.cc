@@ -46,6 +46,8 @@ constexpr std::array kFields{
                  "candidate_selector", "", "Cosine table; multiply by the norm."},
     LatencyField{"select_compare_cycles", &Latencies::select_compare_cycles, "candidate_selector",
                  "", "Compare with the threshold and push into the queue."},
+    LatencyField{"arbiter_cycles", &Latencies::arbiter_cycles, "candidate_arbiter", "",
+                 "Pick the longest queue; exact mode: the next key."},
     LatencyField{"attention_read_cycles", &Latencies::attention_read_cycles, "attention_unit", "",
                  "Read the key."},
     LatencyField{"attention_dot_cycles", &Latencies::attention_dot_cycles, "attention_unit",
@@ -102,6 +104,7 @@ Latencies LatenciesOf(const Config& config) {
   l.select_distance_cycles = std::max<std::int64_t>(1, CeilDiv(Log2Ceil(config.k), kCounterLevels));
   l.select_similarity_cycles = 2;
   l.select_compare_cycles = 1;
+  l.arbiter_cycles = 1;
   l.attention_read_cycles = 1;
   l.attention_dot_cycles = dot;
   l.attention_exp_cycles = mean_row ? 4 : 3;

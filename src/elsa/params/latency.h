@@ -32,6 +32,7 @@ struct Latencies {
   std::int64_t select_similarity_cycles = 0;
   std::int64_t select_compare_cycles = 0;
 
+  std::int64_t arbiter_cycles = 0;
   std::int64_t attention_read_cycles = 0;
   std::int64_t attention_dot_cycles = 0;
   std::int64_t attention_exp_cycles = 0;
@@ -53,9 +54,9 @@ struct Latencies {
     return select_read_cycles + select_distance_cycles + select_similarity_cycles +
            select_compare_cycles;
   }
-  // From the cycle in which a candidate is issued until it is part of the bank's sums.
+  // From the cycle in which a candidate is picked until it is part of the bank's sums.
   std::int64_t Attention() const {
-    return attention_read_cycles + attention_dot_cycles + attention_exp_cycles +
+    return arbiter_cycles + attention_read_cycles + attention_dot_cycles + attention_exp_cycles +
            attention_accumulate_cycles;
   }
   // From the cycle in which the divider reads sums until their quotients are in the output memory.

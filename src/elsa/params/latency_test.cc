@@ -12,7 +12,7 @@ TEST(Latencies, OfThePapersMachine) {
   EXPECT_EQ(l.Hash(), 1 + 3 + 1);            // 768 multiplications on 256 multipliers
   EXPECT_EQ(l.Norm(), 1 + (1 + 3) + 4 + 2);  // 64 products: six levels, two a cycle
   EXPECT_EQ(l.Select(), 1 + 2 + 2 + 1);
-  EXPECT_EQ(l.Attention(), 1 + (1 + 3) + 3 + 4);
+  EXPECT_EQ(l.Attention(), 1 + 1 + (1 + 3) + 3 + 4);
   EXPECT_EQ(l.Division(), (2 + 1) + 2 + 2 + 1);
 }
 

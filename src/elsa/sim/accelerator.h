@@ -19,8 +19,11 @@ namespace elsa::sim {
 struct Work {
   std::int64_t queries = 0;
   std::int64_t keys = 0;
-  bool causal = false;
-  bool exact = false;
+  std::int64_t d = 0;    // components of a query and key
+  std::int64_t d_v = 0;  // of a value
+  bool causal = false;   // query i sees keys 0 to i
+  bool exact = false;    // no preprocessing, no selection
+  bool mean_row = false;
   const fixed::Candidates* candidates = nullptr;  // null if exact
 };
 

@@ -14,7 +14,7 @@ enum class Cause {
   kBusy,         // work
   kFill,         // the pipeline fills or drains at the start or end of a phase
   kPhase,        // another phase: this module has no part in it
-  kQueryHash,    // the next query's hash (exact mode: its vector) is not there yet
+  kHash,         // the hash unit: the next hash (exact mode: the query's vector) is not there yet
   kQueryBuffer,  // all query buffers are taken by queries not yet attended
   kQueueFull,    // a selector's queue is full
   kSelection,    // no candidate: selectors are still scanning, or found too few to keep up
@@ -24,7 +24,7 @@ enum class Cause {
   kDone,         // no work left in this head
 };
 inline constexpr std::size_t kCauses = 11;
-std::string_view Name(Cause cause);  // "busy" "fill" "phase" "query_hash" ...
+std::string_view Name(Cause cause);  // "busy" "fill" "phase" "hash" ...
 
 enum class Module {
   kController,
@@ -70,8 +70,9 @@ struct Report {
   std::int64_t copy_cycles = 0;
   std::int64_t preprocess_cycles = 0;
   std::int64_t execute_cycles = 0;
-  // The whole machine, cycle by cycle: busy if every bank with work issues a candidate, else what
-  // holds up the first of those that do not. Outside execution: kPhase. Sums to `cycles`.
+  // The whole machine, cycle by cycle, seen from the bank that is furthest behind: busy if every
+  // bank issues a candidate, kOtherBanks if that bank does and another does not, else what holds up
+  // that bank. Outside execution: kPhase. Sums to `cycles`.
   CauseCycles machine{};
   // By module; each sums to `cycles` times its instances.
   std::array<CauseCycles, kModules> modules{};
