@@ -20,7 +20,8 @@ struct HashRegisters {
   std::vector<std::int64_t> bits;  // of each batch
 };
 
-// A positive constant c = mantissa * 2^exponent with score_constant_bits significant bits.
+// A positive constant c = mantissa * 2^exponent that the machine multiplies by: an integer of a few
+// significant bits, and a shift.
 struct ScoreConstant {
   std::int64_t mantissa = 0;
   std::int64_t exponent = 0;
@@ -46,11 +47,16 @@ struct Job {
   // A stored norm is |key| (of the scaled key) * 2^norm_shift, rounded and saturated.
   std::int64_t norm_shift = 0;
 
-  // y = dot product of integers * constant is the score times log2(e).
+  // y = dot product of integers * constant is the score times log2(e); score_constant_bits
+  // significant bits.
   ScoreConstant score_constant;
   std::int64_t threshold = 0;         // t * 2^threshold_fraction_bits
   std::vector<std::int32_t> cosines;  // k + 1 entries * 2^cosine_fraction_bits
   HashRegisters hash;
+  // A query that drops keys also attends to the mean row (docs/reference/mean-row.md). Never with
+  // `causal` or `exact`. The constant is 1 / keys.
+  bool mean_row = false;
+  ScoreConstant mean_constant;
 
   // Keys that query i sees: the first ones.
   std::int64_t Visible(std::int64_t query_index) const {
