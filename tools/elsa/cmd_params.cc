@@ -8,6 +8,7 @@
 #include "elsa/commands.h"
 #include "elsa/config_options.h"
 #include "elsa/params/derived.h"
+#include "elsa/params/latency.h"
 #include "elsa/params/markdown.h"
 
 namespace elsa {
@@ -62,6 +63,11 @@ void PrintText(const Config& config, const std::string& source) {
   for (const DerivedField& field : DerivedFields()) {
     PrintRow(field.name, ValueText(derived, field), field.unit, field.section, field.formula);
   }
+  const Latencies latencies = LatenciesOf(config);
+  std::cout << "\nlatencies (all our choice)\n";
+  for (const LatencyField& field : LatencyFields()) {
+    PrintRow(field.name, std::to_string(latencies.*field.member), "cycles", "-", field.doc);
+  }
 }
 
 Json ToJson(const Config& config, const std::string& source) {
@@ -89,10 +95,17 @@ Json ToJson(const Config& config, const std::string& source) {
                                                    {"section", field.section},
                                                    {"meaning", field.doc}};
   }
-  return {{"source", source},
-          {"digest", Digest(config)},
-          {"config", config_json},
-          {"derived", derived_json},
+  const Latencies latencies = LatenciesOf(config);
+  Json latencies_json;
+  for (const LatencyField& field : LatencyFields()) {
+    latencies_json[field.name] = latencies.*field.member;
+    about["latency." + std::string(field.name)] = {{"unit", "cycles"},
+                                                   {"module", field.module},
+                                                   {"formula", field.formula},
+                                                   {"meaning", field.doc}};
+  }
+  return {{"source", source},      {"digest", Digest(config)}, {"formats", FormatSetOf(config)},
+          {"config", config_json}, {"derived", derived_json},  {"latency", latencies_json},
           {"about", about}};
 }
 

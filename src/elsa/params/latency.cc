@@ -11,7 +11,7 @@ namespace {
 
 // A cycle at 1 GHz in 40 nm holds one 9 x 9 multiplication, two levels of wide adders, three levels
 // of the counters that add up single bits, one table, or one memory access (Our choice; measured
-// with open libraries: the 64-bit count does not fit one cycle, docs/reference/latency.md).
+// with open libraries: the 64-bit count does not fit one cycle, docs/reference/accelerator.md).
 constexpr std::int64_t kAdderLevels = 2;
 constexpr std::int64_t kCounterLevels = 3;
 

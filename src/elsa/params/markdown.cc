@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "elsa/params/derived.h"
+#include "elsa/params/latency.h"
 
 namespace elsa {
 namespace {
@@ -39,6 +40,15 @@ paper's closed forms; stalls are the simulator's business.
 
 )";
 
+constexpr std::string_view kLatencies = R"(
+## Latencies
+
+Cycles from one register to the next, written down once: the simulator and the SystemVerilog obey
+this table. All are our choice, for a clock of 1 GHz in 40 nm; the paper states throughputs only.
+How they add up: [accelerator](accelerator.md).
+
+)";
+
 std::string Code(std::string_view text) { return "`" + std::string(text) + "`"; }
 std::string OrDash(std::string_view text) { return text.empty() ? "-" : std::string(text); }
 
@@ -61,6 +71,13 @@ std::string ParametersMarkdown(const Config& config) {
   for (const DerivedField& field : DerivedFields()) {
     out << "| " << Code(field.name) << " | " << ValueText(derived, field) << " | " << field.unit
         << " | " << field.formula << " | " << field.section << " | " << field.doc << " |\n";
+  }
+  const Latencies latencies = LatenciesOf(config);
+  out << kLatencies << "| name | value | module | formula | meaning |\n"
+      << "| --- | --- | --- | --- | --- |\n";
+  for (const LatencyField& field : LatencyFields()) {
+    out << "| " << Code(field.name) << " | " << latencies.*field.member << " | " << field.module
+        << " | " << OrDash(field.formula) << " | " << field.doc << " |\n";
   }
   return out.str();
 }
