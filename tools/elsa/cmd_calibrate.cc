@@ -322,7 +322,7 @@ void AddCalibrateCommand(CLI::App& app) {
   command
       ->add_option("--hash-d", options->hash_d,
                    "Components the hash takes; default the trace's d. More, such as 64: vectors\n"
-                   "are followed by zeros, as on an accelerator built for that d")
+                   "are spread among zeros, as on an accelerator built for that d")
       ->type_name("D")
       ->group(hash);
   command->add_option("--seed", options->seed, "Of the hash's random values; default 1")

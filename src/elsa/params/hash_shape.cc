@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <string>
 
 #include "elsa/base/error.h"
@@ -57,6 +58,17 @@ void ChooseRows(std::int64_t bits, std::size_t index, std::vector<FactorShape>& 
   if (best.empty() || FactorMultiplications(factors) < FactorMultiplications(best)) best = factors;
 }
 
+// The order in which InputPositions fills classes: even ones first.
+std::int64_t FillingRank(const std::vector<std::int64_t>& columns, std::int64_t position) {
+  std::int64_t digit_sum = 0;
+  for (auto base = columns.rbegin(); base != columns.rend(); ++base) {
+    digit_sum += position % *base;
+    position /= *base;
+  }
+  const std::int64_t position_class = digit_sum % columns[0];
+  return position_class % 2 * columns[0] + position_class;
+}
+
 }  // namespace
 
 std::vector<BatchShape> HashShapes(HashKind kind, std::int64_t d, std::int64_t k) {
@@ -97,6 +109,32 @@ std::int64_t MatrixValues(const std::vector<BatchShape>& batches) {
     for (const FactorShape& factor : batch.factors) total += factor.rows * factor.cols;
   }
   return total;
+}
+
+std::vector<std::int64_t> InputPositions(const std::vector<std::int64_t>& columns, std::int64_t d) {
+  std::int64_t size = columns.empty() ? 0 : 1;
+  for (std::int64_t c : columns) size = c < 1 ? 0 : size * c;
+  if (d < 1 || d > size) {
+    throw Error(ErrorCode::kInvalidArgument, "hash: expected 1 to " + std::to_string(size) +
+                                                 " components, got " + std::to_string(d));
+  }
+  std::vector<std::int64_t> positions(size);
+  std::iota(positions.begin(), positions.end(), 0);
+  if (d == size) return positions;
+  std::stable_sort(positions.begin(), positions.end(), [&](std::int64_t a, std::int64_t b) {
+    return FillingRank(columns, a) < FillingRank(columns, b);
+  });
+  positions.resize(d);
+  std::sort(positions.begin(), positions.end());
+  return positions;
+}
+
+std::vector<std::int64_t> InputPositions(const HashSpec& hash, std::int64_t d) {
+  // The factors of kHadamard are rows of signs, as long as the next power of two.
+  if (hash.kind == HashKind::kHadamard) return InputPositions({hash.d}, d);
+  std::vector<std::int64_t> columns;
+  for (const Matrix& factor : hash.batches.at(0).factors) columns.push_back(factor.cols);
+  return InputPositions(columns, d);
 }
 
 }  // namespace elsa

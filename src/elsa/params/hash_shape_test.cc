@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "elsa/base/error.h"
 
 namespace elsa {
@@ -98,6 +101,102 @@ TEST(HashShape, PutsTheFewerRowsWhereTheySaveMost) {
   const auto batches = HashShapes(HashKind::kKronecker3, 64, 48);
   EXPECT_EQ(batches[0].factors, (std::vector<FactorShape>{{4, 4}, {4, 4}, {3, 4}}));
   EXPECT_EQ(Multiplications(batches), 576);
+}
+
+// Walks the digits like an odometer and fills class after class.
+std::vector<std::int64_t> PositionsByHand(const std::vector<std::int64_t>& columns,
+                                          std::int64_t d) {
+  std::vector<std::int64_t> classes;  // of each position
+  std::vector<std::int64_t> digits(columns.size(), 0);
+  for (bool more = true; more;) {
+    std::int64_t sum = 0;
+    for (std::int64_t digit : digits) sum += digit;
+    classes.push_back(sum % columns[0]);
+    std::size_t at = digits.size();
+    while (at > 0 && digits[at - 1] + 1 == columns[at - 1]) digits[--at] = 0;
+    more = at > 0;
+    if (more) ++digits[at - 1];
+  }
+  std::vector<bool> taken(classes.size(), false);
+  for (std::int64_t odd : {0, 1}) {
+    for (std::int64_t wanted = odd; wanted < columns[0]; wanted += 2) {
+      for (std::size_t p = 0; p < classes.size() && d > 0; ++p) {
+        if (classes[p] != wanted) continue;
+        taken[p] = true;
+        --d;
+      }
+    }
+  }
+  std::vector<std::int64_t> positions;
+  for (std::size_t p = 0; p < taken.size(); ++p) {
+    if (taken[p]) positions.push_back(static_cast<std::int64_t>(p));
+  }
+  return positions;
+}
+
+TEST(InputPositions, FillEvenDigitSumsFirst) {
+  using Positions = std::vector<std::int64_t>;
+  // Written in digits: 000 013 022 031 103.
+  EXPECT_EQ(InputPositions({4, 4, 4}, 5), (Positions{0, 7, 10, 13, 19}));
+  EXPECT_EQ(InputPositions({8}, 6), (Positions{0, 1, 2, 3, 4, 6}));
+  // Sums modulo 3: 0 in 00, 12, 21; then 2 in 02, 11, 20; then 1, first in 01.
+  EXPECT_EQ(InputPositions({3, 3}, 7), (Positions{0, 1, 2, 4, 5, 6, 7}));
+  Positions even;
+  for (std::int64_t p = 0; p < 64; ++p) {
+    if ((p / 16 + p / 4 % 4 + p % 4) % 2 == 0) even.push_back(p);
+  }
+  EXPECT_EQ(InputPositions({4, 4, 4}, 32), even);
+}
+
+TEST(InputPositions, EqualAnOdometerAndAreTheIdentityInFull) {
+  for (const std::vector<std::int64_t>& columns : {std::vector<std::int64_t>{4, 4, 4},
+                                                   {5, 4, 4},
+                                                   {7, 1, 1},
+                                                   {4, 3, 2},
+                                                   {2, 3},
+                                                   {9, 8},
+                                                   {12}}) {
+    std::int64_t size = 1;
+    for (std::int64_t c : columns) size *= c;
+    for (std::int64_t d = 1; d <= size; ++d) {
+      ASSERT_EQ(InputPositions(columns, d), PositionsByHand(columns, d)) << d << " of " << size;
+    }
+    const std::vector<std::int64_t> all = InputPositions(columns, size);
+    for (std::int64_t p = 0; p < size; ++p) EXPECT_EQ(all[p], p);
+  }
+}
+
+TEST(InputPositions, UseAllColumnsOfEveryFactorAlikeAtHalfAndQuarter) {
+  for (std::int64_t d : {16, 32, 48}) {
+    std::vector<std::int64_t> uses(12, 0);
+    for (std::int64_t p : InputPositions({4, 4, 4}, d)) {
+      for (std::int64_t column : {p / 16, 4 + p / 4 % 4, 8 + p % 4}) ++uses[column];
+    }
+    EXPECT_EQ(uses, std::vector<std::int64_t>(12, d / 4)) << d;
+  }
+}
+
+TEST(InputPositions, OfAHashAreThoseOfItsColumns) {
+  HashSpec hash{HashKind::kKronecker2, 6, 6, 0, {{6, {{3, 3, {}}, {2, 2, {}}}}}};
+  EXPECT_EQ(InputPositions(hash, 3), InputPositions({3, 2}, 3));
+  EXPECT_NE(InputPositions(hash, 3), InputPositions({6}, 3));
+  // Three rows of 8 signs for 6 components: none of the last two positions.
+  hash = {HashKind::kHadamard, 6, 6, 0, {{6, {{1, 8, {}}, {1, 8, {}}, {1, 8, {}}}}}};
+  EXPECT_EQ(InputPositions(hash, 4), (std::vector<std::int64_t>{0, 1, 2, 4}));
+}
+
+TEST(InputPositions, RefuseMoreComponentsThanColumns) {
+  for (std::int64_t d : {-1, 0, 9}) {
+    try {
+      InputPositions({4, 2}, d);
+      ADD_FAILURE() << d;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      EXPECT_EQ(error.what(), "hash: expected 1 to 8 components, got " + std::to_string(d));
+    }
+  }
+  EXPECT_THROW(InputPositions(std::vector<std::int64_t>{}, 1), Error);
+  EXPECT_THROW(InputPositions({4, -2, -2}, 1), Error);
 }
 
 TEST(HashShape, RefusesHadamardAndSizesOutOfRange) {

@@ -44,7 +44,7 @@ void RequireShape(const char* name, const std::array<std::int64_t, 4>& got,
                   const std::array<std::int64_t, 4>& expected);
 
 // Checks that layer `layer` of `plan` can run on `inputs`: layer range, head count, that the hash
-// takes the d of the inputs or more (the rest are zeros), and that
+// takes the d of the inputs or more (InputPositions says where), and that
 // centring is not combined with causal attention (the mean key of a growing sequence is not
 // defined). A scale must be positive: with another the most similar keys are not those of the
 // largest scores. `plan` is valid (ValidatePlan).

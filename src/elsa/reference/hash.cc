@@ -71,6 +71,7 @@ HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors,
                      std::optional<std::int64_t> components) {
   const std::int64_t d = components.value_or(hash.d);
   RequireHashTakes(hash, d);
+  const std::vector<std::int64_t> position = InputPositions(hash, d);
   constexpr std::int64_t kBlock = 64;  // vectors side by side: as fast as it gets, and in the cache
   const auto count = static_cast<std::int64_t>(vectors.size()) / d;
   const std::int64_t words = (hash.k + 63) / 64;
@@ -82,7 +83,7 @@ HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors,
     x.assign(hash.d * block, 0.0f);
     for (std::int64_t v = 0; v < block; ++v) {
       for (std::int64_t c = 0; c < d; ++c) {
-        x[c * block + v] = vectors[(first + v) * d + c];
+        x[position[c] * block + v] = vectors[(first + v) * d + c];
       }
     }
     projections.resize(hash.k * block);

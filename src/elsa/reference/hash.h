@@ -36,8 +36,9 @@ void Project(const HashSpec& hash, std::span<const T> x, std::span<T> projection
 using HashBits = std::vector<std::uint64_t>;
 
 // The hashes of packed vectors: bit i is 1 if projection i is >= 0 (Sec. III-B), 0 if it is
-// negative or NaN. Vectors of fewer components than the hash takes are followed by zeros: a machine
-// built for some d runs models of a smaller one (Sec. IV-E).
+// negative or NaN. Vectors of fewer components than the hash takes are spread among zeros, in the
+// positions of InputPositions (elsa/params/hash_shape.h): a machine built for some d runs models of
+// a smaller one (Sec. IV-E).
 // Shapes: vectors [count, d], d by default the hash's. Errors: as RequireHashTakes.
 HashBits HashVectors(const HashSpec& hash, std::span<const float> vectors,
                      std::optional<std::int64_t> d = std::nullopt);

@@ -191,6 +191,19 @@ inline std::vector<std::vector<double>> ExplicitMatrix(const HashSpec& hash,
   return matrix;
 }
 
+// Where a hash of 64 components takes 32: at even sums of the digits of a position in base 4, 8 or
+// 64, which is where their last bits have even parity.
+inline std::vector<std::int64_t> PositionsOf32In64(HashKind kind) {
+  std::vector<std::int64_t> positions;
+  for (std::int64_t p = 0; p < 64; ++p) {
+    std::int64_t parity = p;
+    if (kind == HashKind::kKronecker3) parity ^= p >> 2 ^ p >> 4;
+    if (kind == HashKind::kKronecker2) parity ^= p >> 3;
+    if (parity % 2 == 0) positions.push_back(p);
+  }
+  return positions;
+}
+
 inline std::vector<std::int64_t> BruteVisible(const Problem& p, std::int64_t b, std::int64_t h,
                                               std::int64_t i) {
   std::vector<std::int64_t> keys;
