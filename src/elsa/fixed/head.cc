@@ -5,6 +5,7 @@
 
 #include "elsa/base/error.h"
 #include "elsa/fixed/attention_unit.h"
+#include "elsa/fixed/bank_sums.h"
 #include "elsa/fixed/candidate_selector.h"
 #include "elsa/fixed/exp_unit.h"
 #include "elsa/fixed/hash_unit.h"
@@ -61,7 +62,7 @@ class HeadRun {
         candidates_(candidates),
         order_(order),
         exp_(config),
-        unit_(config),
+        sums_(config, job.d_v),
         divider_(config),
         banks_(config.banks) {
     if (job.mean_row) mean_ = MeanRowOf(config, job);
@@ -79,25 +80,23 @@ class HeadRun {
   void Query(std::int64_t query) {
     std::int64_t kept = 0;
     for (std::int64_t bank = 0; bank < config_.banks; ++bank) {
-      BankSums& sums = banks_[bank];
-      sums = unit_.Start(job_.d_v);
+      sums_.Start();
       const std::span<const std::int32_t> keys = KeysOf(query, bank);
       for (const std::int32_t key : keys) {
-        unit_.Add(WeightOf(query, Row(job_.key, key, job_.d)), Row(job_.value, key, job_.d_v),
-                  sums);
+        sums_.Add(WeightOf(query, &job_.key[key * job_.d]), &job_.value[key * job_.d_v]);
       }
       kept += static_cast<std::int64_t>(keys.size());
-    }
-    const std::int64_t dropped = job_.Visible(query) - kept;
-    if (job_.mean_row && dropped > 0) {
-      const Weight weight = WeightOf(query, mean_.key);
-      unit_.Add(exp_.Multiply(weight, dropped), mean_.value, banks_.back());
+      const std::int64_t dropped = job_.Visible(query) - kept;
+      if (job_.mean_row && dropped > 0 && bank == config_.banks - 1) {
+        sums_.Add(exp_.Multiply(WeightOf(query, mean_.key.data()), dropped), mean_.value.data());
+      }
+      sums_.CopyTo(banks_[bank]);
     }
     Divide(query);
   }
 
-  Weight WeightOf(std::int64_t query, std::span<const std::int16_t> key) {
-    const std::int64_t dot = AttentionUnit::Dot(Row(job_.query, query, job_.d), key);
+  Weight WeightOf(std::int64_t query, const std::int16_t* key) {
+    const std::int64_t dot = FastDot(&job_.query[query * job_.d], key, job_.d);
     const std::int64_t y = exp_.Exponent(dot, job_.score_constant);
     ++output_.counts.scores;
     output_.counts.clamped_scores += y == exp_.lowest() || y == exp_.highest() ? 1 : 0;
@@ -137,7 +136,7 @@ class HeadRun {
   const Candidates* candidates_;
   const IssueOrder* order_;
   ExpUnit exp_;
-  AttentionUnit unit_;
+  FastBankSums sums_;
   OutputDivider divider_;
   MeanRow mean_;
   std::vector<BankSums> banks_;
