@@ -161,6 +161,10 @@ class Execution {
   // What the bank's attention module did.
   Cause StepBank(std::int64_t bank) {
     if (attention_[bank].Frozen(divider_.freeing())) {
+      recorder_.Add({.kind = SpanKind::kHeld,
+                     .instance = static_cast<std::int32_t>(bank),
+                     .begin_cycle = cycle_,
+                     .end_cycle = cycle_ + 1});
       return divider_.reading() ? Cause::kDivision : Cause::kOtherBanks;
     }
     const Token token = arbiters_[bank].Step(cycle_, hash_, selectors_);

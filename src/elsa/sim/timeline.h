@@ -19,6 +19,7 @@ enum class SpanKind {
   kStall,      // selectors of a bank stand still: queue full
   kQueued,     // a candidate in its selector's queue, from the push to the pop
   kAttend,     // a candidate in the bank's attention module, issue to sums; key = -1: mean row
+  kHeld,       // the bank's attention module stands still: its last sums are not taken yet
   kDivide,     // a query in the output divider, first read of sums to last write
 };
 enum class Phase { kCommand, kCopyIn, kPreprocess, kExecute, kCopyOut };
