@@ -39,27 +39,37 @@ FormatStats& FormatStats::operator+=(const FormatStats& other) {
 }
 
 AttendResult Attend(const Config& config, const reference::AttentionInputs& inputs,
-                    const Plan* plan, std::int64_t layer, const View<float, 4>& out, int threads) {
+                    const Plan* plan, std::int64_t layer, const View<float, 4>& out,
+                    const AttendOptions& options) {
   ValidateConfig(config);
   reference::ValidateInputs(inputs);
   if (plan != nullptr) reference::ValidatePlanFits(*plan, layer, inputs);
-  reference::RequireShape(
-      "out", out.shape,
-      {inputs.batch(), inputs.heads(), inputs.query.shape[2], inputs.value.shape[3]});
+  if (options.values) {
+    reference::RequireShape(
+        "out", out.shape,
+        {inputs.batch(), inputs.heads(), inputs.query.shape[2], inputs.value.shape[3]});
+  }
   const std::int64_t heads = inputs.heads();
   const std::int64_t items = inputs.batch() * heads;
   std::vector<reference::HeadStats> stats(items);
   std::vector<FormatStats> formats(items);
-  ParallelFor(items, threads, [&](std::int64_t item) {
-    reference::HeadInputs rows(inputs, item / heads, item % heads);
+  ParallelFor(items, options.threads, [&](std::int64_t item) {
+    const std::int64_t batch = item / heads;
+    const std::int64_t head = item % heads;
+    reference::HeadInputs rows(inputs, batch, head);
     FormatStats& format = formats[item];
-    const Job job = MakeJob(config, rows, plan, layer, item % heads, &format.host);
-    Candidates candidates;
-    if (!job.exact) candidates = SelectCandidates(config, job, &format.machine);
-    const HeadOutput output = Attend(config, job, job.exact ? nullptr : &candidates);
+    const Job job = MakeJob(config, rows, plan, layer, head, &format.host);
+    Candidates selected;
+    if (!job.exact) selected = SelectCandidates(config, job, &format.machine);
+    const Candidates* candidates = job.exact ? nullptr : &selected;
+    stats[item] = CountsOf(job, candidates);
+    IssueOrder order;
+    if (options.order) order = options.order({batch, head, job, candidates});
+    if (!options.values) return;
+    const HeadOutput output =
+        Attend(config, job, candidates, order.begin.empty() ? nullptr : &order);
     format.machine += output.counts;
-    stats[item] = CountsOf(job, job.exact ? nullptr : &candidates);
-    const View<float, 2> to = out[item / heads][item % heads];
+    const View<float, 2> to = out[batch][head];
     StoreOutput(config, job, output.rows, to);
     for (std::int64_t i = job.queries; i < to.shape[0]; ++i) {
       for (std::int64_t c = 0; c < to.shape[1]; ++c) to(i, c) = 0;

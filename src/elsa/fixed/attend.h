@@ -4,6 +4,7 @@
 #define ELSA_FIXED_ATTEND_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "elsa/base/view.h"
@@ -28,14 +29,29 @@ struct AttendResult {
   std::vector<FormatStats> formats;         // per head
 };
 
-// Computes attention for every (batch, head, query). Banks take their candidates by ascending key.
-// Rows of padded queries and of queries that see no key are 0. `threads` (0: one per hardware
-// thread) never changes the result.
+// One job on its way, with the candidates of selection; null if it is exact.
+struct HeadJob {
+  std::int64_t batch = 0;
+  std::int64_t head = 0;
+  const Job& job;
+  const Candidates* candidates;
+};
+
+struct AttendOptions {
+  int threads = 0;     // 0: one per hardware thread. Never changes the result
+  bool values = true;  // false: selection only; `out` is not touched and may be null
+  // Called once per (batch, head), from several threads: the order in which banks take their
+  // candidates, for instance a simulator's. Without it, or if it is empty: by ascending key.
+  std::function<IssueOrder(const HeadJob&)> order = {};
+};
+
+// Computes attention for every (batch, head, query). Rows of padded queries and of queries that see
+// no key are 0.
 // Shapes: out [batch, heads, n_q, d_v]. Errors: those of ValidateConfig, reference::ValidateInputs,
 // reference::ValidatePlanFits and MakeJob; kInvalidArgument if out has another shape.
 AttendResult Attend(const Config& config, const reference::AttentionInputs& inputs,
                     const Plan* plan, std::int64_t layer, const View<float, 4>& out,
-                    int threads = 0);
+                    const AttendOptions& options = {});
 
 }  // namespace elsa::fixed
 
