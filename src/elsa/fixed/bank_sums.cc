@@ -17,10 +17,12 @@ double PowerOfTwo(std::int64_t exponent) {
 // What the loops need to know of a float format.
 struct Grid {
   explicit Grid(const FloatFormat& format)
-      : low_bits((std::uint64_t{1} << (52 - format.fraction_bits)) - 1),
+      : dropped(52 - format.fraction_bits),
+        low_bits((std::uint64_t{1} << dropped) - 1),
         unit(low_bits + 1),
         smallest(PowerOfTwo(format.min_exponent())),
         largest((2 - PowerOfTwo(-format.fraction_bits)) * PowerOfTwo(format.max_exponent())) {}
+  std::int64_t dropped;    // how many of a double's fraction bits the format does not have
   std::uint64_t low_bits;  // of a double's bits, those that the format does not have
   std::uint64_t unit;      // the lowest bit that it has
   double smallest;
@@ -45,7 +47,7 @@ inline double AddOnGrid(double sum, double term, const Grid& grid) {
   auto bits = kOdd ? OddBits(sum, term) : std::bit_cast<std::uint64_t>(sum + term);
   const std::uint64_t sign = bits >> 63;
   if constexpr (kMode == Rounding::kNearestEven) {
-    bits += grid.low_bits / 2 + ((bits & grid.unit) != 0 ? 1 : 0);
+    bits += grid.low_bits / 2 + ((bits >> grid.dropped) & 1);
   } else if constexpr (kMode == Rounding::kNearestUp) {
     bits += grid.unit / 2 - sign;  // a negative tie stays below the half
   } else if constexpr (kMode == Rounding::kFloor) {

@@ -30,7 +30,6 @@ std::vector<std::int64_t> Project(const Config& config, const HashRegisters& reg
   std::vector<std::int64_t> projections;
   for (std::size_t b = 0; b < registers.batches.size(); ++b) {
     std::vector<std::int64_t> x(row.begin(), row.end());
-    x.resize(config.d, 0);
     std::int64_t fraction_bits = config.qkv_fraction_bits;
     std::int64_t outer = config.d;
     std::int64_t inner = 1;
@@ -49,12 +48,12 @@ std::vector<std::int64_t> Project(const Config& config, const HashRegisters& reg
 }
 
 std::vector<std::uint64_t> HashRows(const Config& config, const HashRegisters& registers,
-                                    std::span<const std::int16_t> rows, std::int64_t d) {
+                                    std::span<const std::int16_t> rows) {
   const std::int64_t words = (config.k + 63) / 64;
-  const std::int64_t count = static_cast<std::int64_t>(rows.size()) / d;
+  const std::int64_t count = static_cast<std::int64_t>(rows.size()) / config.d;
   std::vector<std::uint64_t> bits(count * words, 0);
   for (std::int64_t row = 0; row < count; ++row) {
-    const auto projections = Project(config, registers, rows.subspan(row * d, d));
+    const auto projections = Project(config, registers, rows.subspan(row * config.d, config.d));
     for (std::int64_t i = 0; i < config.k; ++i) {
       const std::uint64_t bit = projections[i] >= 0 ? 1 : 0;
       bits[row * words + i / 64] |= bit << (i % 64);

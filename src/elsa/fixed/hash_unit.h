@@ -13,15 +13,15 @@
 namespace elsa::fixed {
 
 // The projections of a row with hash_stage_fraction_bits, k of them. Each sum is exact and then
-// loses its low bits by floor; nothing overflows. A row of fewer components than the registers take
-// is followed by zeros.
+// loses its low bits by floor; nothing overflows. A row has config.d components: the host spreads
+// shorter ones.
 std::vector<std::int64_t> Project(const Config& config, const HashRegisters& registers,
                                   std::span<const std::int16_t> row);
 
 // Hash after hash, each of ceil(k / 64) words; bit i is 1 if projection i is >= 0.
-// Shape: rows [count, d], packed.
+// Shape: rows [count, config.d], packed.
 std::vector<std::uint64_t> HashRows(const Config& config, const HashRegisters& registers,
-                                    std::span<const std::int16_t> rows, std::int64_t d);
+                                    std::span<const std::int16_t> rows);
 
 }  // namespace elsa::fixed
 

@@ -181,8 +181,8 @@ MeanRow MeanRowOf(const Config& config, const Job& job) {
 
 Candidates SelectCandidates(const Config& config, const Job& job, MachineCounts* counts) {
   const std::vector<std::int64_t> norms = KeyNorms(config, job, counts);
-  const std::vector<std::uint64_t> query_hashes = HashRows(config, job.hash, job.query, job.d);
-  const std::vector<std::uint64_t> key_hashes = HashRows(config, job.hash, job.key, job.d);
+  const std::vector<std::uint64_t> query_hashes = HashRows(config, job.hash, job.query);
+  const std::vector<std::uint64_t> key_hashes = HashRows(config, job.hash, job.key);
   const CandidateSelector selector(config, job);
   const std::size_t hash_words = (config.k + 63) / 64;
   Candidates candidates;

@@ -226,6 +226,18 @@ std::int64_t NormShift(const Config& config, const Job& job) {
   return shift + 1;
 }
 
+// Rows of d components written where the machine's hash wants them, zeros elsewhere. Dot products
+// and norms stay the same.
+std::vector<std::int16_t> Spread(const std::vector<std::int16_t>& rows,
+                                 const std::vector<std::int64_t>& positions, std::int64_t width) {
+  const std::size_t d = positions.size();
+  std::vector<std::int16_t> spread(rows.size() / d * width, 0);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    spread[i / d * width + positions[i % d]] = rows[i];
+  }
+  return spread;
+}
+
 HashRegisters LoadHash(const Config& config, const HashSpec& hash) {
   HashRegisters registers;
   for (const HashBatch& batch : hash.batches) {
@@ -264,6 +276,12 @@ void LoadSelection(const Config& config, const Plan& plan, std::int64_t layer,
         static_cast<std::int32_t>(RoundFraction(cosine, config.cosine_fraction_bits)));
   }
   job.hash = LoadHash(config, plan.hash);
+  if (job.d < config.d) {
+    const std::vector<std::int64_t> positions = InputPositions(plan.hash, job.d);
+    job.query = Spread(job.query, positions, config.d);
+    job.key = Spread(job.key, positions, config.d);
+    job.d = config.d;
+  }
   job.mean_row = plan.remainder == Remainder::kMean && job.keys > 0;
   if (job.mean_row) {
     // Our choice: 1/n as 1.8 bits, as the measured 8 bits.

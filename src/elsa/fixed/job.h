@@ -30,7 +30,9 @@ struct ScoreConstant {
 struct Job {
   std::int64_t queries = 0;  // real ones; padding never reaches the machine
   std::int64_t keys = 0;
-  std::int64_t d = 0;            // components of a query and key, at most the machine's
+  // Components of a query and key. Exact: at most the machine's; otherwise the machine's, the host
+  // having spread shorter vectors over the hash's columns (InputPositions).
+  std::int64_t d = 0;
   std::int64_t d_v = 0;          // components of a value
   bool causal = false;           // query i sees keys 0 to i
   bool exact = false;            // no preprocessing, no selection: every visible key
