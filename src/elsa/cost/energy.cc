@@ -1,7 +1,5 @@
 #include "elsa/cost/energy.h"
 
-#include <charconv>
-
 #include "elsa/cost/scale.h"
 #include "elsa/params/derived.h"
 
@@ -57,13 +55,6 @@ Activity ActivityOf(Module module, const Config& config, const sim::Counters& c)
       return {count(c.norms), 1, "key added to the column sums"};
   }
   return {};
-}
-
-std::string FourDigits(double value) {
-  char text[32];
-  const auto end =
-      std::to_chars(text, text + sizeof(text), value, std::chars_format::general, 4).ptr;
-  return std::string(text, end);
 }
 
 }  // namespace

@@ -94,14 +94,14 @@ double MeanRowCells(const Config& c, const Widths& w) {
   return 2 * w.d * 2 * sum + 2 * w.d * w.qkv + w.weight * BitsToCount(c.n + 1);
 }
 
+}  // namespace
+
 std::string FourDigits(double value) {
   char text[32];  // not printf: its decimal point follows the locale
   const auto end =
       std::to_chars(text, text + sizeof(text), value, std::chars_format::general, 4).ptr;
   return std::string(text, end);
 }
-
-}  // namespace
 
 std::string_view Rule(Module module) { return kRules[static_cast<std::size_t>(module)]; }
 

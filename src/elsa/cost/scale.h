@@ -42,6 +42,9 @@ struct ModuleFigures {
 };
 ModuleFigures FiguresOf(Module module, const Config& config, const Technology& technology);
 
+// A number as provenance writes it: "0.4531".
+std::string FourDigits(double value);
+
 }  // namespace elsa::cost
 
 #endif  // ELSA_COST_SCALE_H_
