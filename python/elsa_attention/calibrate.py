@@ -187,7 +187,7 @@ def calibrate(
         budget: the share of the (query, key) pairs to keep, 0 to 1.
         hash, hash_bits, seed: which hash; see `make_hash`.
         hash_d: components the hash takes, by default those of the inputs. With more, vectors are
-            followed by zeros: what an accelerator built for that d computes.
+            spread among zeros: what an accelerator built for that d computes.
         remainder: "mean" averages the dropped keys, "none" forgets them as the paper does.
         centring: "off", "on", or "by_length": for queries that see `centring_min_keys` or more.
         theta_bias: "synthetic" (random vectors, as the paper), "per-head" (on the inputs' own

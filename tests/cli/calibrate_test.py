@@ -123,7 +123,12 @@ def test_hash_options_reach_the_plan(tmp_path, trace, kind):
     assert [batch["bits"] for batch in hash_spec["batches"]] == [16, 16, 8]
 
 
-def test_a_wider_hash_takes_the_vectors_as_followed_by_zeros(tmp_path, trace):
+def test_a_wider_hash_takes_the_vectors_as_spread_among_zeros(tmp_path):
+    tensors = random_tensors(lengths=LENGTHS)
+    for name in tensors:
+        if name.endswith((".q", ".k")):  # quarters: sums of products are exact in any order
+            tensors[name] = np.round(4 * tensors[name]) / 4
+    trace = write_trace(tmp_path / "trace.safetensors", tensors)
     options = ["--p", 1, "--hash-d", 64, "--theta-bias", 0.15]
     plan = make_plan(tmp_path / "wide.json", trace, options=options)
     hash_spec = json.loads(plan.read_text())["hash"]
@@ -131,17 +136,19 @@ def test_a_wider_hash_takes_the_vectors_as_followed_by_zeros(tmp_path, trace):
     shapes = [[(f["rows"], f["cols"]) for f in b["factors"]] for b in hash_spec["batches"]]
     assert shapes == [[(4, 4)] * 3]  # the three factors of the paper, in one batch
 
-    tensors = random_tensors(lengths=LENGTHS)
+    # 16 components lie where the sum of the digits in base 4 is a multiple of 4.
+    positions = [p for p in range(64) if (p // 16 + p // 4 % 4 + p % 4) % 4 == 0]
     for name, tensor in tensors.items():
         if name.endswith((".q", ".k", ".v")):
-            tensors[name] = np.pad(tensor, [(0, 0)] * 3 + [(0, 64 - tensor.shape[-1])])
-    padded = write_trace(tmp_path / "padded.safetensors", tensors, scale=0.25)
-    expected = make_plan(tmp_path / "expected.json", padded, options=options[:2] + options[4:])
+            tensors[name] = np.zeros((*tensor.shape[:-1], 64), tensor.dtype)
+            tensors[name][..., positions] = tensor
+    wide = write_trace(tmp_path / "wide.safetensors", tensors, scale=0.25)
+    expected = make_plan(tmp_path / "expected.json", wide, options=options[:2] + options[4:])
     assert plan.read_bytes() == expected.read_bytes()
-    shown = [run_json("attend", t, "--plan", plan) for t in (trace, padded)]
+    shown = [run_json("attend", t, "--plan", plan) for t in (trace, wide)]
     for key in ("kept_fraction", "mass_kept"):
         assert shown[0][key] == shown[1][key] < 1
-    # Output and error are those of the real components; the padded values are 0 in both.
+    # Output and error are those of the real components; the others are 0 in both.
     assert shown[0]["output_rel_l2"] == pytest.approx(shown[1]["output_rel_l2"], rel=1e-12)
 
 
