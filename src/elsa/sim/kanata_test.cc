@@ -84,8 +84,7 @@ std::vector<Row> Read(const std::string& log) {
   return rows;
 }
 
-std::string StageAfter(std::int64_t cycles) {
-  const Latencies l = LatenciesOf(Config());
+std::string StageAfter(std::int64_t cycles, const Latencies& l) {
   if (cycles < l.arbiter_cycles) return "Pk";
   if (cycles < l.arbiter_cycles + l.attention_read_cycles) return "Rd";
   if (cycles < l.arbiter_cycles + l.attention_read_cycles + l.attention_dot_cycles) return "Dt";
@@ -93,7 +92,9 @@ std::string StageAfter(std::int64_t cycles) {
 }
 
 // The stages that the spans of a timeline make, by the label of their row.
-std::map<std::string, std::map<std::string, Interval>> Expected(const Timeline& timeline) {
+std::map<std::string, std::map<std::string, Interval>> Expected(const Timeline& timeline,
+                                                                const Config& config) {
+  const Latencies latencies = LatenciesOf(config);
   std::set<std::pair<std::int64_t, std::int64_t>> held;
   for (const Span& span : timeline.spans) {
     if (span.kind == SpanKind::kHeld) held.insert({span.instance, span.begin_cycle});
@@ -120,7 +121,7 @@ std::map<std::string, std::map<std::string, Interval>> Expected(const Timeline& 
     // Cycle by cycle: the stage is where all cycles but those held so far have brought it.
     std::int64_t moved = 0;
     for (std::int64_t cycle = span.begin_cycle; cycle < span.end_cycle; ++cycle) {
-      const std::string stage = StageAfter(moved);
+      const std::string stage = StageAfter(moved, latencies);
       extend(candidate, stage, {SpanKind::kAttend, 0, 0, -1, -1, cycle, cycle + 1});
       moved += held.count({span.instance, cycle}) > 0 ? 0 : 1;
     }
@@ -129,13 +130,15 @@ std::map<std::string, std::map<std::string, Interval>> Expected(const Timeline& 
     if (span.kind != SpanKind::kAttend || span.key == -1) continue;
     auto& stages = rows.at("q" + std::to_string(span.query) + " k" + std::to_string(span.key) +
                            " bank " + std::to_string(span.instance));
-    if (stages.count("Q") > 0) --stages["Q"].second;
+    const auto queued = stages.find("Q");
+    if (queued == stages.end()) continue;
+    if (--queued->second.second == queued->second.first) stages.erase(queued);
   }
   return rows;
 }
 
-void ExpectEverySpanInItsRow(const Timeline& timeline) {
-  const std::vector<Row> rows = Read(KanataLog(timeline, Config()));
+void ExpectEverySpanInItsRow(const Timeline& timeline, const Config& config = Config()) {
+  const std::vector<Row> rows = Read(KanataLog(timeline, config));
   std::map<std::string, std::map<std::string, Interval>> got;
   std::int64_t last_begin = -1;
   for (const Row& row : rows) {
@@ -153,7 +156,9 @@ void ExpectEverySpanInItsRow(const Timeline& timeline) {
     const std::string cycles = "cycles " + std::to_string(begin) + " to " + std::to_string(end);
     EXPECT_EQ(row.detail.substr(0, row.detail.find(',')), cycles);
   }
-  EXPECT_EQ(got, Expected(timeline));
+  const auto expected = Expected(timeline, config);
+  EXPECT_EQ(got.size(), expected.size());
+  for (const auto& [label, stages] : expected) EXPECT_EQ(got[label], stages) << label;
 }
 
 TEST(KanataLog, HasEverySpanInItsRowWithItsCycles) {
@@ -172,6 +177,46 @@ TEST(KanataLog, ShowsMeanRowsAfterTheLastCandidate) {
     ++mean_rows;
   }
   EXPECT_EQ(mean_rows, kMadeQueries);
+}
+
+TEST(KanataLog, ShowsSimulatedHeads) {
+  for (const SimulatedHead& head : SimulatedHeads()) {
+    SCOPED_TRACE(head.name);
+    ExpectEverySpanInItsRow(head.timeline, head.config);
+    for (const std::int64_t from : {1, 90, 150}) {
+      ExpectEverySpanInItsRow(Cut(head.timeline, from, from + 40), head.config);
+    }
+  }
+}
+
+TEST(KanataLog, StagesOfSimulatedCandidatesLastAsLongAsTheirLatencies) {
+  bool held_ever = false;
+  for (const SimulatedHead& head : SimulatedHeads()) {
+    const Latencies l = LatenciesOf(head.config);
+    std::set<Interval> held;  // bank and cycle
+    for (const Span& span : head.timeline.spans) {
+      if (span.kind == SpanKind::kHeld) held.insert({span.instance, span.begin_cycle});
+    }
+    held_ever = held_ever || !held.empty();
+    int candidates = 0;
+    for (const Row& row : Read(KanataLog(head.timeline, head.config))) {
+      if (row.thread >= head.config.banks) continue;
+      ++candidates;
+      const auto worked = [&](const std::string& stage) {
+        const auto [begin, end] = row.stages.at(stage);
+        std::int64_t cycles = end - begin;
+        for (std::int64_t c = begin; c < end; ++c) cycles -= held.count({row.thread, c});
+        return cycles;
+      };
+      EXPECT_EQ(worked("Pk"), l.arbiter_cycles) << row.label;
+      EXPECT_EQ(worked("Rd"), l.attention_read_cycles) << row.label;
+      EXPECT_EQ(worked("Dt"), l.attention_dot_cycles) << row.label;
+      EXPECT_EQ(worked("Ex"), l.attention_exp_cycles) << row.label;
+      EXPECT_EQ(worked("Ac"), l.attention_accumulate_cycles) << row.label;
+    }
+    EXPECT_GE(candidates, 20) << head.name;
+  }
+  EXPECT_TRUE(held_ever);
 }
 
 TEST(KanataLog, OfAnEmptyWindowHasNoRows) {

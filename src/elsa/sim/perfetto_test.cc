@@ -218,6 +218,16 @@ TEST(PerfettoTrace, ShowsSpansThatReachOverTheWindowWhole) {
   }
 }
 
+TEST(PerfettoTrace, ShowsSimulatedHeads) {
+  for (const SimulatedHead& head : SimulatedHeads()) {
+    SCOPED_TRACE(head.name);
+    ExpectEverySpanOnce(head.timeline);
+    for (const std::int64_t from : {1, 90, 150}) {
+      ExpectEverySpanOnce(Cut(head.timeline, from, from + 40));
+    }
+  }
+}
+
 TEST(PerfettoTrace, OfAnEmptyWindowHasOnlyTheWindow) {
   Timeline timeline;
   timeline.from_cycle = 70;
@@ -301,6 +311,32 @@ TEST(PerfettoTrace, FlowsLeadEachQueryThroughEachBankFromHashToDivision) {
     pairs.insert({query, bank});
   }
   EXPECT_EQ(pairs.size(), flows.size());
+}
+
+TEST(PerfettoTrace, FlowsOfSimulatedHeadsTouchEveryStageOfEveryQuery) {
+  for (const SimulatedHead& head : SimulatedHeads()) {
+    SCOPED_TRACE(head.name);
+    const Trace trace(PerfettoTrace(head.timeline, head.config));
+    std::map<std::uint64_t, std::vector<const Slice*>> flows;
+    for (const Slice& slice : trace.slices) {
+      for (const std::uint64_t id : slice.flows) flows[id].push_back(&slice);
+      for (const std::uint64_t id : slice.ends_flows) flows[id].push_back(&slice);
+    }
+    std::map<std::int64_t, std::set<std::string>> touched;
+    for (const auto& [id, path] : flows) {
+      EXPECT_EQ(path.front()->category, "hash_query");
+      EXPECT_EQ(path.back()->category, "divide");
+      for (std::size_t i = 1; i < path.size(); ++i) {
+        EXPECT_LT(path[i - 1]->begin, path[i]->begin);
+        EXPECT_EQ(path[i - 1]->notes.at("query"), path[i]->notes.at("query"));
+      }
+      for (const Slice* slice : path) touched[slice->notes.at("query")].insert(slice->category);
+    }
+    std::set<std::string> stages{"attend", "divide", "hash_query", "scan"};
+    if (head.name == "exact") stages.erase("scan");
+    EXPECT_EQ(touched.size(), 20u);
+    for (const auto& [query, categories] : touched) EXPECT_EQ(categories, stages) << query;
+  }
 }
 
 TEST(PerfettoTrace, JoinsCyclesOfWaitingThatFollowEachOther) {

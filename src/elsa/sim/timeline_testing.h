@@ -1,12 +1,17 @@
-// A timeline made by hand, for the tests of the formats: a pipeline of the shape that the simulator
-// records, without being one.
+// Timelines for the tests of their formats: one made by hand, of the shape that the simulator
+// records, and some that it did record.
 #ifndef ELSA_SIM_TIMELINE_TESTING_H_
 #define ELSA_SIM_TIMELINE_TESTING_H_
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
+#include <vector>
 
+#include "elsa/base/random.h"
 #include "elsa/params/latency.h"
+#include "elsa/sim/accelerator.h"
+#include "elsa/sim/testing.h"
 #include "elsa/sim/timeline.h"
 
 namespace elsa::sim {
@@ -62,6 +67,36 @@ inline Timeline MadeTimeline(int banks, bool mean_row) {
   std::stable_sort(t.spans.begin(), t.spans.end(),
                    [](const Span& a, const Span& b) { return a.end_cycle < b.end_cycle; });
   return t;
+}
+
+// Small heads of every kind as the simulator records them: approximate (with queries that keep
+// nothing, and so many that queues fill), causal, with the mean row, exact.
+struct SimulatedHead {
+  std::string name;
+  Config config;
+  Timeline timeline;
+};
+inline std::vector<SimulatedHead> SimulatedHeads() {
+  std::vector<SimulatedHead> heads;
+  Random random(11);
+  for (const std::string name : {"few", "many", "causal", "mean", "exact"}) {
+    SimulatedHead head{name, Config(), {}};
+    head.config.queue_depth = 2;
+    Work work;
+    work.queries = 20;
+    work.keys = 37;
+    work.d = work.d_v = head.config.d;
+    work.exact = name == "exact";
+    work.causal = name == "causal";
+    work.mean_row = name == "mean";
+    if (work.mean_row) head.config.remainder = Remainder::kMean;
+    const fixed::Candidates kept =
+        RandomCandidates(work, name == "few" || name == "mean" ? 0.04 : 0.7, random);
+    if (!work.exact) work.candidates = &kept;
+    head.timeline = Simulate(head.config, work, {.timeline = {{0, 1'000'000}}}).timeline;
+    heads.push_back(head);
+  }
+  return heads;
 }
 
 // What a recorder keeps of it for the window: spans that touch it, whole; samples inside.
