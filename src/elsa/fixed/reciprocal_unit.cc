@@ -1,7 +1,5 @@
 #include "elsa/fixed/reciprocal_unit.h"
 
-#include <algorithm>
-
 #include "elsa/fixed/rounding.h"
 
 namespace elsa::fixed {
@@ -11,11 +9,16 @@ ReciprocalUnit::ReciprocalUnit(const Config& config)
       fraction_bits_(config.reciprocal_fraction_bits) {
   const double entries = static_cast<double>(config.reciprocal_table_entries);
   const double scale = static_cast<double>(std::int64_t{1} << fraction_bits_);
+  // The middle of the sums that share an entry. A float sum has only sum_fraction_bits: with as
+  // many as the index has, each sum has an entry of its own and no distance to it.
+  const double half_unit =
+      config.accumulator == Accumulator::kFloat
+          ? 0.5 / static_cast<double>(std::int64_t{1} << config.sum_fraction_bits)
+          : 0;
   for (std::int64_t i = 0; i < config.reciprocal_table_entries; ++i) {
-    const double middle = 1 + (static_cast<double>(i) + 0.5) / entries;
+    const double middle = 1 + (static_cast<double>(i) + 0.5) / entries - half_unit;
     const double entry = RoundReal((2 / middle - 1) * scale, Rounding::kNearestEven);
-    // With few fraction bits the first entries would round to 2, which is no fraction.
-    table_.push_back(static_cast<std::int32_t>(std::min(entry, scale - 1)));
+    table_.push_back(static_cast<std::int32_t>(entry));
   }
 }
 
