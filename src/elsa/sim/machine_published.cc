@@ -1,6 +1,7 @@
 #include "elsa/sim/machine_published.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "elsa/base/error.h"
@@ -10,14 +11,6 @@
 
 namespace elsa::sim {
 namespace {
-
-void CheckPositive(double value, const char* name) {
-  if (!(value > 0)) {
-    throw Error(ErrorCode::kInvalidArgument, "published figures: " + std::string(name) +
-                                                 ": expected a positive number, got " +
-                                                 std::to_string(value));
-  }
-}
 
 MachineResult Everything(std::string_view machine, const fixed::Job& job) {
   MachineResult result;
@@ -31,32 +24,25 @@ MachineResult Everything(std::string_view machine, const fixed::Job& job) {
 
 }  // namespace
 
-PublishedRatio GpuOverBase(const PublishedFigures& figures) {
-  CheckPositive(figures.gpu_over_base_min, "gpu_over_base_min");
-  CheckPositive(figures.gpu_over_base_max, "gpu_over_base_max");
-  CheckPositive(figures.gpu_over_conservative, "gpu_over_conservative");
-  CheckPositive(figures.conservative_over_ideal, "conservative_over_ideal");
-  CheckPositive(figures.base_over_ideal, "base_over_ideal");
-  return {figures.gpu_over_base_min,
-          figures.gpu_over_conservative * figures.conservative_over_ideal / figures.base_over_ideal,
-          figures.gpu_over_base_max};
+PublishedRatio GpuOverBase(const PaperFigures& figures) {
+  return {figures.Value("throughput_over_v100.base_min"),
+          figures.Value("throughput_over_v100.conservative") *
+              figures.Ratio("latency_over_ideal.conservative", "latency_over_ideal.base"),
+          figures.Value("throughput_over_v100.base_max")};
 }
 
-PublishedRatio TpuOverBase(const PublishedFigures& figures) {
-  const std::vector<double>& ratios = figures.tpu_over_base;
-  if (ratios.empty()) CheckPositive(0, "tpu_over_base");
+PublishedRatio TpuOverBase(const PaperFigures& figures) {
+  const std::array ratios{figures.Value("base_over_tpu.squad11"),
+                          figures.Value("base_over_tpu.squad20"),
+                          figures.Value("base_over_tpu.race")};
   double logs = 0;
-  for (const double ratio : ratios) {
-    CheckPositive(ratio, "tpu_over_base");
-    logs += PortableLog(ratio);
-  }
+  for (const double ratio : ratios) logs += PortableLog(ratio);
   const auto [low, high] = std::minmax_element(ratios.begin(), ratios.end());
   return {*low, PortableExp(logs / static_cast<double>(ratios.size())), *high};
 }
 
 MachineResult RunAtPeak(std::string_view machine, double peak_flops_per_s, std::int64_t padded_n,
                         const fixed::Job& job) {
-  CheckPositive(peak_flops_per_s, "peak_flops_per_s");
   if (padded_n < std::max(job.queries, job.keys)) {
     throw Error(ErrorCode::kInvalidArgument, "padded_n: expected at least the head's " +
                                                  std::to_string(std::max(job.queries, job.keys)) +

@@ -6,7 +6,9 @@
 
 #include "elsa/base/error.h"
 #include "elsa/sim/machine_ideal.h"
+#include "elsa/sim/machine_published.h"
 #include "elsa/sim/machine_scores.h"
+#include "elsa/sim/machine_top_k.h"
 
 namespace elsa::sim {
 namespace {
@@ -28,7 +30,7 @@ void KeepAllVisible(const fixed::Job& job, fixed::Candidates* kept) {
   }
 }
 
-const PublishedFigures& Published(const Request& r) {
+const PaperFigures& Published(const Request& r) {
   if (r.options.published == nullptr) {
     throw Error(ErrorCode::kInvalidArgument,
                 "machine " + std::string(r.name) + ": published figures: expected some, got none");
@@ -52,9 +54,34 @@ MachineResult Ideal(const Request& r) {
   return RunIdeal(r.config, r.job);
 }
 
+MachineResult A3(const Request& r, const A3Options& options) {
+  MachineResult result = RunA3(r.config, r.job, options, r.kept);
+  result.machine = r.name;
+  return result;
+}
+MachineResult A3Chosen(const Request& r) { return A3(r, r.options.a3); }
+MachineResult A3AggressiveSetting(const Request& r) { return A3(r, kA3Aggressive); }
+MachineResult A3BaseSetting(const Request& r) { return A3(r, kA3Base); }
+
+MachineResult TopK(const Request& r) {
+  return RunTopK(r.config, r.job, r.candidates, TopKGoal::kEqualMass, r.kept);
+}
+
+MachineResult TopKCount(const Request& r) {
+  return RunTopK(r.config, r.job, r.candidates, TopKGoal::kEqualCount, r.kept);
+}
+
+MachineResult Sanger(const Request& r) {
+  return RunSanger(r.config, r.job, r.options.sanger, r.kept);
+}
+
+MachineResult Spatten(const Request& r) {
+  return RunSpatten(r.config, r.job, r.options.spatten, r.options.spatten_tokens, r.kept);
+}
+
 MachineResult V100Peak(const Request& r) {
   KeepAllVisible(r.job, r.kept);
-  return RunAtPeak(r.name, Published(r).gpu_peak_flops_per_s, PaddedN(r), r.job);
+  return RunAtPeak(r.name, Published(r).Value("v100_throughput.fp32"), PaddedN(r), r.job);
 }
 
 MachineResult V100Published(const Request& r) {
@@ -64,7 +91,7 @@ MachineResult V100Published(const Request& r) {
 
 MachineResult TpuPeak(const Request& r) {
   KeepAllVisible(r.job, r.kept);
-  return RunAtPeak(r.name, Published(r).tpu_peak_flops_per_s, PaddedN(r), r.job);
+  return RunAtPeak(r.name, Published(r).Value("tpu_throughput.fp32"), PaddedN(r), r.job);
 }
 
 MachineResult TpuPublished(const Request& r) {
@@ -82,6 +109,13 @@ constexpr std::array kMachines{
     Machine{"elsa", Elsewhere},
     Machine{"base", Elsewhere},
     Machine{"ideal", Ideal},
+    Machine{"a3", A3Chosen},
+    Machine{"a3-aggressive", A3AggressiveSetting},
+    Machine{"a3-base", A3BaseSetting},
+    Machine{"top-k", TopK},
+    Machine{"top-k-count", TopKCount},
+    Machine{"sanger", Sanger},
+    Machine{"spatten", Spatten},
     Machine{"v100-peak", V100Peak},
     Machine{"v100-published", V100Published},
     Machine{"tpuv2-peak", TpuPeak},

@@ -11,14 +11,22 @@
 
 #include "elsa/fixed/job.h"
 #include "elsa/params/config.h"
-#include "elsa/sim/machine_published.h"
+#include "elsa/params/paper_figures.h"
+#include "elsa/sim/machine_a3.h"
 #include "elsa/sim/machine_result.h"
+#include "elsa/sim/machine_sanger.h"
+#include "elsa/sim/machine_spatten.h"
 
 namespace elsa::sim {
 
 struct MachineOptions {
-  std::int64_t padded_n = 0;                    // rows a GPU pads to; 0: the configuration's n
-  const PublishedFigures* published = nullptr;  // needed by v100-* and tpuv2-*
+  A3Options a3;  // of "a3"; "a3-aggressive" and "a3-base" are its named settings
+  SangerOptions sanger;
+  SpattenOptions spatten;
+  // Carries cascade token pruning from head to head; null: none. Changed by each run of "spatten".
+  SpattenTokens* spatten_tokens = nullptr;
+  std::int64_t padded_n = 0;                // rows a GPU pads to; 0: the configuration's n
+  const PaperFigures* published = nullptr;  // needed by v100-* and tpuv2-*
 };
 
 // All names in the order to show them. "elsa" and "base" (Simulate) and "cpu" (a measurement) are

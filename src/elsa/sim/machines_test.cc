@@ -6,24 +6,26 @@
 #include <string>
 
 #include "elsa/base/error.h"
+#include "elsa/params/repository_file_test.h"
+#include "elsa/sim/accelerator.h"
 #include "elsa/sim/machine_ideal.h"
+#include "elsa/sim/machine_published.h"
 #include "elsa/sim/machine_testing.h"
 
 namespace elsa::sim {
 namespace {
 
-// Round numbers of no real machine: these tests are about arithmetic, not about the paper.
-PublishedFigures Figures() {
-  PublishedFigures figures;
-  figures.gpu_peak_flops_per_s = 1e12;
-  figures.gpu_over_base_min = 2;
-  figures.gpu_over_base_max = 8;
-  figures.gpu_over_conservative = 10;
-  figures.conservative_over_ideal = 0.5;
-  figures.base_over_ideal = 1.25;
-  figures.tpu_peak_flops_per_s = 4e12;
-  figures.tpu_over_base = {2, 8, 4};
-  return figures;
+// Round numbers of no real machine: most tests are about arithmetic, not about the paper.
+PaperFigures Figures() {
+  const auto section = [](const std::string& name, const std::string& values) {
+    return "[" + name + "]\nwhere = \"here\"\nwhat = \"test\"\nunit = \"times\"\n" + values;
+  };
+  return PaperFigures::Parse(
+      section("v100_throughput", "fp32 = 1e12\n") + section("tpu_throughput", "fp32 = 4e12\n") +
+          section("throughput_over_v100", "base_min = 2\nbase_max = 8\nconservative = 10\n") +
+          section("latency_over_ideal", "conservative = 0.5\nbase = 1.25\n") +
+          section("base_over_tpu", "squad11 = 2\nsquad20 = 8\nrace = 4\n"),
+      "test.toml");
 }
 
 TEST(IdealMachine, TakesThePapersCyclesAtFullSize) {
@@ -67,24 +69,27 @@ TEST(PublishedRatio, TpuTypicalIsTheGeometricMean) {
   EXPECT_DOUBLE_EQ(ratio.high, 8);
 }
 
-TEST(PublishedRatio, MissingFiguresAreRefusedByName) {
-  PublishedFigures figures = Figures();
-  figures.base_over_ideal = 0;
-  try {
-    GpuOverBase(figures);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_NE(std::string(error.what()).find("base_over_ideal"), std::string::npos);
-  }
-  figures.tpu_over_base = {};
-  EXPECT_THROW(TpuOverBase(figures), Error);
-  figures.tpu_over_base = {1, -1};
-  EXPECT_THROW(TpuOverBase(figures), Error);
+TEST(PublishedRatio, OfThePapersFiguresIsWhatItsTextImplies) {
+  const PaperFigures figures =
+      PaperFigures::Parse(RepositoryFile("data/paper/evaluation.toml"), "evaluation.toml");
+  const PublishedRatio gpu = GpuOverBase(figures);
+  EXPECT_NEAR(gpu.typical, 57 * 0.38 / 1.03, 1e-12);  // Fig. 11: about 21
+  EXPECT_EQ(gpu.low, 7.99);
+  EXPECT_EQ(gpu.high, 43.93);
+  const PublishedRatio tpu = TpuOverBase(figures);
+  EXPECT_NEAR(tpu.typical, std::cbrt(8.3 * 6.4 * 2.4), 1e-12);
+  EXPECT_EQ(tpu.low, 2.4);
+  EXPECT_EQ(tpu.high, 8.3);
+}
+
+TEST(PublishedRatio, MissingFiguresAreRefused) {
+  const PaperFigures none = PaperFigures::Parse("", "none.toml");
+  EXPECT_THROW(GpuOverBase(none), Error);
+  EXPECT_THROW(TpuOverBase(none), Error);
 }
 
 TEST(PublishedMachines, MultiplyTheBaseByTheRatio) {
-  const PublishedFigures figures = Figures();
+  const PaperFigures figures = Figures();
   MachineOptions options;
   options.published = &figures;
   const MachineResult gpu =
@@ -98,7 +103,7 @@ TEST(PublishedMachines, MultiplyTheBaseByTheRatio) {
 }
 
 TEST(PublishedMachines, PeakIsPaddedAndCausalSavesNothing) {
-  const PublishedFigures figures = Figures();
+  const PaperFigures figures = Figures();
   MachineOptions options;
   options.published = &figures;
   const double full_s = 4.0 * 512 * 512 * 64 / 1e12;
@@ -133,7 +138,7 @@ TEST(RunMachine, UnknownNameListsAllNames) {
 }
 
 TEST(RunMachine, RunsEveryMachineButThoseOfTheCaller) {
-  const PublishedFigures figures = Figures();
+  const PaperFigures figures = Figures();
   MachineOptions options;
   options.published = &figures;
   const fixed::Job job = RandomJob(5, 40, 40, 64);
@@ -157,6 +162,54 @@ TEST(RunMachine, RunsEveryMachineButThoseOfTheCaller) {
     for (std::int64_t i = 0; i < job.queries; ++i) used += CountUsed(kept, job, i);
     EXPECT_EQ(used, result.kept_pairs) << name;
     EXPECT_GE(result.scored_pairs, result.kept_pairs) << name;
+  }
+}
+
+TEST(RunMachine, NamedSettingsOfA3AreItsOptions) {
+  const fixed::Job job = RandomJob(11, 30, 30, 16);
+  MachineOptions options;
+  options.a3 = kA3Aggressive;
+  const MachineResult chosen = RunMachine("a3", Config(), job, nullptr, options);
+  const MachineResult named = RunMachine("a3-aggressive", Config(), job, nullptr);
+  EXPECT_EQ(chosen.cycles, named.cycles);
+  EXPECT_EQ(chosen.kept_pairs, named.kept_pairs);
+  EXPECT_EQ(RunMachine("a3-base", Config(), job, nullptr).kept_pairs, 900);
+  EXPECT_LT(named.selection_cycles, RunMachine("a3", Config(), job, nullptr).selection_cycles);
+}
+
+TEST(RunMachine, OracleIsNotSlowerThanElsa) {
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    const fixed::Job job = RandomJob(seed, 60, 60, 64, seed % 2 == 1);
+    const fixed::Candidates elsa = RandomCandidates(seed, job, 0.05 + 0.12 * seed);
+    Work work;
+    work.queries = job.queries;
+    work.keys = job.keys;
+    work.d = job.d;
+    work.d_v = job.d_v;
+    work.causal = job.causal;
+    work.candidates = &elsa;
+    const Result simulated = Simulate(Config(), work);
+    for (const std::string_view name : {"top-k", "top-k-count"}) {
+      EXPECT_LT(RunMachine(name, Config(), job, &elsa).cycles, simulated.report.cycles) << name;
+    }
+  }
+}
+
+TEST(RunMachine, SimulatedBaseIsItsClosedFormAndAFewMore) {
+  for (const std::int64_t n : {1, 20, 100}) {
+    for (const bool causal : {false, true}) {
+      Work work;
+      work.queries = n;
+      work.keys = n;
+      work.d = 64;
+      work.d_v = 64;
+      work.causal = causal;
+      work.exact = true;
+      const Result simulated = Simulate(Config(), work);
+      const std::int64_t closed = BaseCycles(Config(), ZeroJob(n, n, 64, causal));
+      EXPECT_GE(simulated.report.cycles, closed);
+      EXPECT_LE(simulated.report.cycles, closed + 40) << n;  // command, fill and drain
+    }
   }
 }
 
