@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <vector>
 
 #include "elsa/base/error.h"
 #include "elsa/sim/machine_ideal.h"
@@ -162,6 +163,49 @@ void Check(const Config& config, const fixed::Job& job, const fixed::Candidates*
   CheckSize("candidates: fallback", candidates->fallback.size(), job.queries);
 }
 
+// The matrix without some of its columns; rows have `d` components.
+std::vector<std::int16_t> Columns(const std::vector<std::int16_t>& matrix, std::int64_t d,
+                                  const std::vector<std::int64_t>& columns) {
+  std::vector<std::int16_t> result;
+  result.reserve(matrix.size() / d * columns.size());
+  for (std::size_t row = 0; row < matrix.size(); row += d) {
+    for (const std::int64_t c : columns) result.push_back(matrix[row + c]);
+  }
+  return result;
+}
+
+bool IsZero(const std::vector<std::int16_t>& matrix, std::int64_t d, std::int64_t column) {
+  for (std::size_t at = column; at < matrix.size(); at += d) {
+    if (matrix[at] != 0) return false;
+  }
+  return true;
+}
+
+// The job with `d` columns of query and key, what it loses being zeros.
+fixed::Job WithoutZeros(const fixed::Job& job, std::int64_t d) {
+  std::int64_t excess = job.d - d;
+  std::vector<std::int64_t> columns;
+  for (std::int64_t c = 0; c < job.d; ++c) {
+    const bool drop = excess > 0 && IsZero(job.query, job.d, c) && IsZero(job.key, job.d, c);
+    if (drop) {
+      --excess;
+    } else {
+      columns.push_back(c);
+    }
+  }
+  if (d < 1 || static_cast<std::int64_t>(columns.size()) != d) {
+    throw Error(ErrorCode::kMismatch, "options: d: expected " + std::to_string(columns.size()) +
+                                          " to " + std::to_string(job.d) +
+                                          ", the job's columns that are not zeros, got " +
+                                          std::to_string(d));
+  }
+  fixed::Job result = job;
+  result.d = d;
+  result.query = Columns(job.query, job.d, columns);
+  result.key = Columns(job.key, job.d, columns);
+  return result;
+}
+
 }  // namespace
 
 std::vector<std::string_view> MachineNames() {
@@ -176,7 +220,11 @@ MachineResult RunMachine(std::string_view name, const Config& config, const fixe
   const Machine& machine = Find(name);
   ValidateConfig(config);
   Check(config, job, candidates);
-  return machine.run({machine.name, config, job, candidates, options, kept});
+  if (options.d == 0 || options.d == job.d) {
+    return machine.run({machine.name, config, job, candidates, options, kept});
+  }
+  const fixed::Job own = WithoutZeros(job, options.d);
+  return machine.run({machine.name, config, own, candidates, options, kept});
 }
 
 }  // namespace elsa::sim

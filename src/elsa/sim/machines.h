@@ -20,6 +20,9 @@
 namespace elsa::sim {
 
 struct MachineOptions {
+  // Components of the model's queries and keys. The host spreads vectors shorter than ELSA's hash
+  // over more columns, of zeros (fixed::Job::d); no other machine multiplies those. 0: the job's d.
+  std::int64_t d = 0;
   A3Options a3;  // of "a3"; "a3-aggressive" and "a3-base" are its named settings
   SangerOptions sanger;
   SpattenOptions spatten;

@@ -165,6 +165,38 @@ TEST(RunMachine, RunsEveryMachineButThoseOfTheCaller) {
   }
 }
 
+TEST(RunMachine, ColumnsOfZerosAreNotMultiplied) {
+  const fixed::Job own = RandomJob(12, 30, 30, 8);
+  fixed::Job spread = own;  // its columns at 0, 3, 6 ... of 24
+  spread.d = 24;
+  spread.query.assign(30 * 24, 0);
+  spread.key.assign(30 * 24, 0);
+  for (std::int64_t at = 0; at < 30 * 8; ++at) {
+    spread.query[at * 3] = own.query[at];
+    spread.key[at * 3] = own.key[at];
+  }
+  const PaperFigures figures = Figures();
+  MachineOptions options;
+  options.published = &figures;
+  const fixed::Candidates elsa = RandomCandidates(13, own, 0.3);
+  for (const std::string_view name : MachineNames()) {
+    if (name == "elsa" || name == "base" || name == "cpu") continue;
+    options.d = 0;
+    fixed::Candidates expected, got;
+    const MachineResult before = RunMachine(name, Config(), own, &elsa, options, &expected);
+    options.d = 8;
+    const MachineResult after = RunMachine(name, Config(), spread, &elsa, options, &got);
+    EXPECT_EQ(after.cycles, before.cycles) << name;
+    EXPECT_EQ(after.batch_s, before.batch_s) << name;
+    EXPECT_EQ(got.bits, expected.bits) << name;
+    EXPECT_EQ(got.fallback, expected.fallback) << name;
+  }
+  for (const std::int64_t d : {-1, 7, 25}) {
+    options.d = d;
+    EXPECT_THROW(RunMachine("ideal", Config(), spread, nullptr, options), Error) << d;
+  }
+}
+
 TEST(RunMachine, NamedSettingsOfA3AreItsOptions) {
   const fixed::Job job = RandomJob(11, 30, 30, 16);
   MachineOptions options;
