@@ -37,6 +37,8 @@ MachineResult& MachineResult::operator+=(const MachineResult& other) {
   scored_pairs += other.scored_pairs;
   kept_pairs += other.kept_pairs;
   packed_slots += other.packed_slots;
+  mass_queries += other.mass_queries;
+  mass_sum += other.mass_sum;
   if (notes.empty()) notes = other.notes;
   return *this;
 }

@@ -43,12 +43,20 @@ struct MachineResult {
   std::int64_t packed_slots =
       0;  // slots that kept pairs occupy, empty ones included; 0: no packing
 
+  // Only if asked for (MachineOptions::mass).
+  std::int64_t mass_queries = 0;  // queries that see a key
+  double mass_sum = 0;            // over them: the share of exact softmax mass on kept keys
+
   std::vector<std::string> notes;  // assumptions, one sentence each
 
   // The share of slots that do useful work; 1 if the machine does not pack.
   double PackingUtilisation() const {
     return packed_slots == 0 ? 1.0
                              : static_cast<double>(kept_pairs) / static_cast<double>(packed_slots);
+  }
+  // The mean over queries; 0 if it was not asked for.
+  double MassKept() const {
+    return mass_queries == 0 ? 0.0 : mass_sum / static_cast<double>(mass_queries);
   }
   // Adds another head; notes stay this one's unless it has none.
   // Errors: kMismatch if both have a machine and it is not the same one.

@@ -49,6 +49,20 @@ fixed::Candidates NoCandidates(std::int64_t queries, std::int64_t keys) {
   return candidates;
 }
 
+double MassKept(const fixed::Job& job, const fixed::Candidates& candidates, std::int64_t query) {
+  std::vector<std::int64_t> scores;
+  std::vector<double> weights;
+  IntegerScores(job, query, &scores);
+  SoftmaxWeights(scores, ScoreScale(job), &weights);
+  double all = 0;
+  double kept = 0;
+  for (std::size_t j = 0; j < weights.size(); ++j) {
+    all += weights[j];
+    if (Uses(candidates, query, static_cast<std::int64_t>(j))) kept += weights[j];
+  }
+  return kept / all;
+}
+
 void SetTimes(const Config& config, MachineResult* result) {
   result->latency_s = result->cycles / static_cast<double>(config.clock_hz);
   result->batch_s = result->latency_s / static_cast<double>(config.accelerators);

@@ -39,6 +39,9 @@ inline bool Uses(const fixed::Candidates& candidates, std::int64_t query, std::i
   return candidates.Kept(query, key) || candidates.fallback[query] == key;
 }
 
+// Share of the query's softmax mass, by exact integer scores, that lies on keys it uses.
+double MassKept(const fixed::Job& job, const fixed::Candidates& candidates, std::int64_t query);
+
 // Fills in latency_s and batch_s from cycles, for as many accelerators as `config` has.
 void SetTimes(const Config& config, MachineResult* result);
 

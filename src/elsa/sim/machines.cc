@@ -181,29 +181,31 @@ bool IsZero(const std::vector<std::int16_t>& matrix, std::int64_t d, std::int64_
   return true;
 }
 
-// The job with `d` columns of query and key, what it loses being zeros.
-fixed::Job WithoutZeros(const fixed::Job& job, std::int64_t d) {
-  std::int64_t excess = job.d - d;
-  std::vector<std::int64_t> columns;
+// The columns to multiply: those that are not zeros and, to make up options.d, some that are.
+std::vector<std::int64_t> ColumnsOf(const fixed::Job& job, std::int64_t d) {
+  std::vector<std::int64_t> columns, zeros;
   for (std::int64_t c = 0; c < job.d; ++c) {
-    const bool drop = excess > 0 && IsZero(job.query, job.d, c) && IsZero(job.key, job.d, c);
-    if (drop) {
-      --excess;
-    } else {
-      columns.push_back(c);
-    }
+    const bool zero = IsZero(job.query, job.d, c) && IsZero(job.key, job.d, c);
+    (zero ? zeros : columns).push_back(c);
   }
-  if (d < 1 || static_cast<std::int64_t>(columns.size()) != d) {
-    throw Error(ErrorCode::kMismatch, "options: d: expected " + std::to_string(columns.size()) +
-                                          " to " + std::to_string(job.d) +
-                                          ", the job's columns that are not zeros, got " +
-                                          std::to_string(d));
+  const auto used = static_cast<std::int64_t>(columns.size());
+  if (d == 0) d = used == 0 ? job.d : used;
+  if (d < used || d > job.d) {
+    throw Error(ErrorCode::kMismatch, "options: d: expected " + std::to_string(used) +
+                                          " (the job's columns that are "
+                                          "not zeros) to " +
+                                          std::to_string(job.d) + ", got " + std::to_string(d));
   }
-  fixed::Job result = job;
-  result.d = d;
-  result.query = Columns(job.query, job.d, columns);
-  result.key = Columns(job.key, job.d, columns);
-  return result;
+  columns.insert(columns.end(), zeros.begin(), zeros.begin() + (d - used));
+  std::sort(columns.begin(), columns.end());
+  return columns;
+}
+
+void AddMass(const fixed::Job& job, const fixed::Candidates& kept, MachineResult* result) {
+  for (std::int64_t i = 0; i < job.queries; ++i) {
+    ++result->mass_queries;  // every query sees a key
+    result->mass_sum += MassKept(job, kept, i);
+  }
 }
 
 }  // namespace
@@ -220,11 +222,21 @@ MachineResult RunMachine(std::string_view name, const Config& config, const fixe
   const Machine& machine = Find(name);
   ValidateConfig(config);
   Check(config, job, candidates);
-  if (options.d == 0 || options.d == job.d) {
-    return machine.run({machine.name, config, job, candidates, options, kept});
+  const std::vector<std::int64_t> columns = ColumnsOf(job, options.d);
+  fixed::Job own;
+  const bool spread = static_cast<std::int64_t>(columns.size()) < job.d;
+  if (spread) {
+    own = job;
+    own.d = static_cast<std::int64_t>(columns.size());
+    own.query = Columns(job.query, job.d, columns);
+    own.key = Columns(job.key, job.d, columns);
   }
-  const fixed::Job own = WithoutZeros(job, options.d);
-  return machine.run({machine.name, config, own, candidates, options, kept});
+  const fixed::Job& seen = spread ? own : job;
+  fixed::Candidates local;
+  if (kept == nullptr && options.mass) kept = &local;
+  MachineResult result = machine.run({machine.name, config, seen, candidates, options, kept});
+  if (options.mass) AddMass(seen, *kept, &result);
+  return result;
 }
 
 }  // namespace elsa::sim

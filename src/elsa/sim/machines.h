@@ -20,8 +20,10 @@
 namespace elsa::sim {
 
 struct MachineOptions {
+  bool mass = false;  // also compute MachineResult::mass_sum
   // Components of the model's queries and keys. The host spreads vectors shorter than ELSA's hash
-  // over more columns, of zeros (fixed::Job::d); no other machine multiplies those. 0: the job's d.
+  // over more columns, of zeros (fixed::Job::d); no other machine multiplies those. 0: as many as
+  // the job has columns that are not zeros in query and key alike (all, if it has none).
   std::int64_t d = 0;
   A3Options a3;  // of "a3"; "a3-aggressive" and "a3-base" are its named settings
   SangerOptions sanger;

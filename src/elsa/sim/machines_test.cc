@@ -184,13 +184,17 @@ TEST(RunMachine, ColumnsOfZerosAreNotMultiplied) {
     options.d = 0;
     fixed::Candidates expected, got;
     const MachineResult before = RunMachine(name, Config(), own, &elsa, options, &expected);
-    options.d = 8;
-    const MachineResult after = RunMachine(name, Config(), spread, &elsa, options, &got);
-    EXPECT_EQ(after.cycles, before.cycles) << name;
-    EXPECT_EQ(after.batch_s, before.batch_s) << name;
-    EXPECT_EQ(got.bits, expected.bits) << name;
-    EXPECT_EQ(got.fallback, expected.fallback) << name;
+    for (const std::int64_t d : {0, 8}) {
+      options.d = d;
+      const MachineResult after = RunMachine(name, Config(), spread, &elsa, options, &got);
+      EXPECT_EQ(after.cycles, before.cycles) << name;
+      EXPECT_EQ(after.batch_s, before.batch_s) << name;
+      EXPECT_EQ(got.bits, expected.bits) << name;
+      EXPECT_EQ(got.fallback, expected.fallback) << name;
+    }
   }
+  options.d = 12;  // the model's vectors may have such columns of their own
+  EXPECT_EQ(RunMachine("ideal", Config(), spread, nullptr, options).cycles, 900.0 * (12 + 8) / 528);
   for (const std::int64_t d : {-1, 7, 25}) {
     options.d = d;
     EXPECT_THROW(RunMachine("ideal", Config(), spread, nullptr, options), Error) << d;
@@ -255,6 +259,21 @@ TEST(RunMachine, RefusesWorkThatDoesNotFit) {
   EXPECT_THROW(RunMachine("ideal", Config(), short_key, nullptr), Error);
   const fixed::Candidates other = NoCandidates(3, 4);
   EXPECT_THROW(RunMachine("ideal", Config(), ZeroJob(4, 4, 64), &other), Error);
+}
+
+TEST(RunMachine, MassIsTheShareOfSoftmaxOnKeptKeys) {
+  // Weights 8, 4, 2, 1, 1 of 16; ELSA keeps the second and third: the oracle needs the first.
+  const fixed::Job job = ScoresJob({3, 2, 1, 0, 0});
+  fixed::Candidates elsa = NoCandidates(1, 5);
+  Keep(&elsa, 0, 1);
+  elsa.fallback[0] = 2;
+  EXPECT_DOUBLE_EQ(MassKept(job, elsa, 0), 6.0 / 16);
+  MachineOptions options;
+  options.mass = true;
+  EXPECT_DOUBLE_EQ(RunMachine("top-k", Config(), job, &elsa, options).MassKept(), 0.5);
+  EXPECT_DOUBLE_EQ(RunMachine("top-k-count", Config(), job, &elsa, options).MassKept(), 0.75);
+  EXPECT_DOUBLE_EQ(RunMachine("ideal", Config(), job, &elsa, options).MassKept(), 1);
+  EXPECT_EQ(RunMachine("ideal", Config(), job, &elsa).mass_queries, 0);
 }
 
 TEST(MachineResult, SumsHeadsOfOneMachine) {
