@@ -5,8 +5,7 @@
 namespace elsa::cost {
 
 ModuleArea AreaOf(Module module, const Config& config, const Technology& technology) {
-  const double measured =
-      MeasuredArea(technology, module == Module::kMeanRow ? Module::kAttentionUnit : module);
+  const double measured = MeasuredArea(technology, MeasuredModule(module));
   const Scale scale = ScaleOf(module, config, technology);
   return {module, Instances(module, config), measured * scale.size, scale.provenance};
 }

@@ -105,6 +105,10 @@ std::string FourDigits(double value) {
 
 std::string_view Rule(Module module) { return kRules[static_cast<std::size_t>(module)]; }
 
+Module MeasuredModule(Module module) {
+  return module == Module::kMeanRow ? Module::kHashUnit : module;
+}
+
 Size SizeOf(Module module, const Config& config) {
   const Widths w(config);
   const auto logic = [](double cells) { return Size{cells, cells}; };
@@ -134,17 +138,16 @@ Size SizeOf(Module module, const Config& config) {
 }
 
 Scale ScaleOf(Module module, const Config& config, const Technology& technology) {
-  // The mean row is in no table: its cells are counted at the size of the attention unit's.
-  const bool derived = module == Module::kMeanRow;
+  const Module basis = MeasuredModule(module);
   const Size ours = SizeOf(module, config);
-  const Size measured = SizeOf(derived ? Module::kAttentionUnit : module, technology.measured);
+  const Size measured = SizeOf(basis, technology.measured);
   Scale scale;
   scale.size = ours.stored / measured.stored;
   scale.activity = ours.switched / measured.switched;
   scale.provenance = technology.Provenance();
-  if (derived) {
-    scale.provenance += ", cells of the attention unit times " + FourDigits(scale.size) + " (" +
-                        std::string(Rule(module)) + ")";
+  if (basis != module) {
+    scale.provenance += ", cells of " + std::string(Name(basis)) + " times " +
+                        FourDigits(scale.size) + " (" + std::string(Rule(module)) + ")";
   } else if (scale.size != 1 || scale.activity != 1) {
     scale.provenance += ", area times " + FourDigits(scale.size) + ", dynamic times " +
                         FourDigits(scale.activity) + " (" + std::string(Rule(module)) + ")";
@@ -155,8 +158,7 @@ Scale ScaleOf(Module module, const Config& config, const Technology& technology)
 }
 
 ModuleFigures FiguresOf(Module module, const Config& config, const Technology& technology) {
-  const Figures measured =
-      MeasuredFigures(technology, module == Module::kMeanRow ? Module::kAttentionUnit : module);
+  const Figures measured = MeasuredFigures(technology, MeasuredModule(module));
   Scale scale = ScaleOf(module, config, technology);
   const double clock =
       static_cast<double>(config.clock_hz) / static_cast<double>(technology.measured.clock_hz);

@@ -20,6 +20,11 @@ struct Size {
 };
 Size SizeOf(Module module, const Config& config);
 
+// The module of the table whose figures `module` is scaled from: itself, or the hash unit for the
+// mean row, which is in no table. Our choice: as the hash unit, it is made of integer adders,
+// multipliers and registers.
+Module MeasuredModule(Module module);
+
 // The rule in words, for documentation and provenance.
 std::string_view Rule(Module module);
 

@@ -159,7 +159,7 @@ TEST(PeakPower, DynamicPowerFollowsTheClockAndLeakageDoesNot) {
   EXPECT_NE(slow.provenance.find("0.5 of the measured clock"), std::string::npos);
 }
 
-TEST(MeanRow, IsAModuleOfItsOwnAtTheAttentionUnitsDensity) {
+TEST(MeanRow, IsAModuleOfItsOwnAtTheHashUnitsDensity) {
   Config config;
   config.remainder = Remainder::kMean;
   const AreaReport with = Area(config, TableI());
@@ -170,12 +170,12 @@ TEST(MeanRow, IsAModuleOfItsOwnAtTheAttentionUnitsDensity) {
   // Two sums of 64 x (adder + register) of 18 bits, two rows of 64 x 9 bits, a 6 x 10 multiplier.
   const double cells = 2 * 64 * 2 * 18 + 2 * 64 * 9 + 6 * 10;
   EXPECT_EQ(SizeOf(Module::kMeanRow, config).stored, cells);
-  const double per_cell = MeasuredArea(TableI(), Module::kAttentionUnit) /
-                          SizeOf(Module::kAttentionUnit, Config()).stored;
+  const double per_cell =
+      MeasuredArea(TableI(), Module::kHashUnit) / SizeOf(Module::kHashUnit, Config()).stored;
   EXPECT_NEAR(mean.mm2, cells * per_cell, 1e-12);
   EXPECT_NEAR(with.accelerator_mm2 - without.accelerator_mm2, mean.mm2, 1e-12);
   EXPECT_LT(mean.mm2, 0.1 * without.accelerator_mm2);
-  EXPECT_NE(mean.provenance.find("attention unit"), std::string::npos);
+  EXPECT_NE(mean.provenance.find("cells of hash_unit"), std::string::npos);
   EXPECT_EQ(SizeOf(Module::kMeanRow, Config()).stored, 0);
 }
 

@@ -169,6 +169,28 @@ TEST(ParseTechnology, EveryErrorNamesLineKeyExpectedAndGot) {
             "x.toml:8: machine.banks: expected integer 1 to 256, got no such key");
 }
 
+TEST(ParseTechnology, DamagedTextIsAnErrorAndNothingWorse) {
+  const std::string whole = RepositoryFile("data/tech/paper-40nm.toml");
+  const auto parses = [](const std::string& text) {
+    try {
+      ParseTechnology(text, "x.toml");
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  // Cut short before the last of the modules, some of them are missing.
+  const std::size_t last = whole.find("static_mw", whole.find("[query_output_memory]"));
+  for (std::size_t size = 0; size < last; size += 7) EXPECT_FALSE(parses(whole.substr(0, size)));
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    for (const char byte : {'[', '"', '\0', '\n', '\xff'}) {
+      std::string text = whole;
+      text[at] = byte;
+      parses(text);
+    }
+  }
+}
+
 TEST(ParseTechnology, UnknownAndMissingModulesAreErrors) {
   const std::string unknown =
       MessageOf(RoundTable() + "[cache]\ncount = 1\narea_mm2 = 1\ndynamic_mw = 1\nstatic_mw = 1\n");
