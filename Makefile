@@ -8,7 +8,7 @@ SHELL := /bin/bash
 STAMPS := build/stamps
 PYTHON := .venv/bin/python
 # What the Python package is built from: when one of these is newer, it is installed again.
-PACKAGE_SOURCES := $(shell find src python tools cmake -type f -not -name '*_test.cc' \
+PACKAGE_SOURCES := $(shell find src python tools cmake configs data -type f -not -name '*_test.cc' \
                      -not -path '*/__pycache__/*' 2>/dev/null) \
                    CMakeLists.txt layers.txt pyproject.toml README.md LICENSE
 

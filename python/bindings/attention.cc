@@ -14,12 +14,13 @@
 #include "elsa/reference/explain.h"
 
 namespace elsa::python {
-namespace {
 
 nb::tuple StatsTuple(const reference::HeadStats& stats) {
   return nb::make_tuple(stats.queries, stats.empty_queries, stats.fallback_queries,
                         stats.exact_queries, stats.pairs, stats.kept, stats.mass_kept_sum);
 }
+
+namespace {
 
 nb::list Attention(FloatArray query, FloatArray key, FloatArray value,
                    std::optional<BoolArray> mask, std::optional<FloatArray> bias,

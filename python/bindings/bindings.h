@@ -9,10 +9,14 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "elsa/base/view.h"
+#include "elsa/params/config.h"
+#include "elsa/reference/attention.h"
 #include "elsa/reference/attention_inputs.h"
+#include "elsa/sim/report.h"
 
 namespace elsa::python {
 
@@ -59,10 +63,19 @@ struct InputArguments {
   }
 };
 
+// The fields of HeadStats in the order of stats.py.
+nb::tuple StatsTuple(const reference::HeadStats& stats);
+
+// {"time_s", "modules": [{"module", "value", "dynamic", "static", ...}, ...]}, in picojoules.
+nb::dict EnergyDict(const Config& config, const std::string& technology, const sim::Report& report);
+
 void BindPlan(nb::module_& module);
 void BindAttention(nb::module_& module);
 void BindCalibration(nb::module_& module);
 void BindFiles(nb::module_& module);
+void BindConfig(nb::module_& module);
+void BindAccelerator(nb::module_& module);
+void BindCost(nb::module_& module);
 
 }  // namespace elsa::python
 

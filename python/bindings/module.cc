@@ -38,4 +38,7 @@ NB_MODULE(_core, module) {
   BindAttention(module);
   BindCalibration(module);
   BindFiles(module);
+  BindConfig(module);
+  BindAccelerator(module);
+  BindCost(module);
 }

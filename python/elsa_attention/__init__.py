@@ -12,22 +12,26 @@ Importing this needs numpy only; torch and transformers are loaded by what uses 
 """
 
 from elsa_attention._core import Hash, Trace
+from elsa_attention.accelerator import Accelerator
 from elsa_attention.attention import ENGINES, attention
 from elsa_attention.calibrate import calibrate, calibrate_many
 from elsa_attention.explain import KeyExplanation, QueryExplanation, explain
 from elsa_attention.hf import Run, applied, apply, register
 from elsa_attention.plan import Plan, make_hash, theta_bias
+from elsa_attention.report import Report
 from elsa_attention.stats import HeadStats
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ENGINES",
+    "Accelerator",
     "Hash",
     "HeadStats",
     "KeyExplanation",
     "Plan",
     "QueryExplanation",
+    "Report",
     "Run",
     "Trace",
     "applied",

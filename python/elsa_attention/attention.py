@@ -1,20 +1,21 @@
 """ea.attention: the words and shapes of torch's scaled_dot_product_attention.
 
-Source: Sec. II-A (exact), Sec. III (with a plan). The arithmetic is in C++ (elsa/reference).
+Source: Sec. II-A (exact), Sec. III (with a plan), Sec. IV (on the accelerator). The arithmetic is
+in C++ (elsa/reference, elsa/fixed, elsa/sim).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from elsa_attention._tensors import Tensor, require_one_kind, result_like, without_gradient
-from elsa_attention.inputs import integer, prepare
-from elsa_attention.plan import Plan
+from elsa_attention._tensors import Tensor
+from elsa_attention.accelerator import Accelerator
+from elsa_attention.engines import ENGINES, Engine
+from elsa_attention.inputs import call_inputs, integer, write_result
+from elsa_attention.plan import Plan, require_plan
 from elsa_attention.stats import HeadStats
 
-ENGINES = ("reference",)
+__all__ = ["ENGINES", "attention"]
 
 
 def attention(
@@ -31,6 +32,7 @@ def attention(
     lengths: Sequence[int] | Tensor | None = None,
     threads: int | None = None,
     engine: str = "reference",
+    accelerator: Accelerator | None = None,
     return_stats: bool = False,
     measure_mass: bool = False,
     random_keys_seed: int | None = None,
@@ -57,7 +59,10 @@ def attention(
         lengths: [batch] numbers of real tokens; the rest of each sequence is padding. They limit
             the keys, and if n_q == n_k the queries too.
         threads: 1 or more; by default one per processor. Never changes the result.
-        engine: which execution computes; see ENGINES.
+        engine: which execution computes: "reference" in floating point, "fixed" with the values of
+            the accelerator bit by bit, "sim" the same with candidates in the order of its clock
+            (`Accelerator.attention` also returns the cycles).
+        accelerator: the machine of "fixed" and "sim"; by default the paper's.
         return_stats: return (result, one HeadStats per head, summed over the batch).
         measure_mass: also measure the softmax mass of the kept keys (costs exact scores).
         random_keys_seed: the control: keep as many keys as the plan would, drawn at random.
@@ -66,53 +71,17 @@ def attention(
 
     Raises:
         TypeError: a tensor of another kind or dtype.
-        ValueError: shapes that do not fit, a device other than the CPU, a plan of another shape.
+        ValueError: shapes that do not fit, a device other than the CPU, a plan of another shape,
+            an option that the engine has not.
+        RuntimeError: what the accelerator cannot do.
     """
-    require_one_kind(query=query, key=key, value=value, attn_mask=attn_mask)
-    require_engine(engine)
     require_plan(plan)
-    inputs = prepare(query, key, value, attn_mask, is_causal, scale, enable_gqa, lengths)
-    seed = random_seed(random_keys_seed)
+    chosen = Engine.make(engine, accelerator, threads, measure_mass, random_keys_seed)
+    tensors = (query, key, value, attn_mask)
+    inputs = call_inputs(*tensors, is_causal, scale, enable_gqa, lengths)
+    number = integer("layer", layer, -(2**31))
     stats: list[HeadStats] = []
-
-    def compute() -> Tensor:
-        batch, heads, n_q, _ = inputs.query.shape
-        out = np.empty((batch, heads, n_q, inputs.value.shape[3]), np.float32)
-        stats.extend(
-            inputs.attend(
-                plan,
-                integer("layer", layer, -(2**31)),
-                out,
-                thread_count(threads),
-                measure_mass,
-                seed,
-            )
-        )
-        return result_like(out.reshape(*query.shape[:-1], value.shape[-1]), query)
-
-    result = without_gradient(compute, query, key, value, attn_mask)
+    result = write_result(
+        inputs, tensors, lambda out: stats.extend(chosen.attend(inputs, plan, number, out).stats)
+    )
     return (result, stats) if return_stats else result
-
-
-def require_engine(engine: str) -> None:
-    """Refuses an engine that this build does not have."""
-    if engine not in ENGINES:
-        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
-
-
-def require_plan(plan: object) -> None:
-    """Refuses what is neither a Plan nor None."""
-    if plan is not None and not isinstance(plan, Plan):
-        raise TypeError(f"plan: expected an elsa_attention.Plan, got {type(plan).__name__}")
-
-
-def random_seed(seed: int | None) -> int | None:
-    """The seed of the random-keys control, checked."""
-    return None if seed is None else integer("random_keys_seed", seed, 0, 2**64 - 1)
-
-
-def thread_count(threads: int | None) -> int:
-    """The core's number of threads; its 0 is one per processor."""
-    if threads is None:
-        return 0
-    return integer("threads", threads, 1)

@@ -14,10 +14,9 @@ from typing import Any
 
 from elsa_attention import _core
 from elsa_attention._tensors import require_one_kind
-from elsa_attention.attention import thread_count
 from elsa_attention.hf.attachment import model_name as name_of
 from elsa_attention.hf.attachment import observed
-from elsa_attention.inputs import Inputs, integer, prepare
+from elsa_attention.inputs import Inputs, integer, prepare, thread_count
 from elsa_attention.plan import Plan, make_hash, synthetic_theta_bias
 
 See = Callable[[int, Inputs], None]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from elsa_attention import _core
 from elsa_attention._tensors import Tensor, require_one_kind
-from elsa_attention.attention import require_plan
 from elsa_attention.inputs import prepare
-from elsa_attention.plan import Plan
+from elsa_attention.plan import Plan, require_plan
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from elsa_attention import _core
-from elsa_attention._tensors import Tensor, float_array, mask_array
+from elsa_attention._tensors import (
+    Tensor,
+    float_array,
+    mask_array,
+    require_one_kind,
+    result_like,
+    without_gradient,
+)
 from elsa_attention.plan import Plan
 from elsa_attention.stats import HeadStats
 
@@ -61,6 +69,40 @@ class Inputs:
             *self.arguments(), native, layer, out, threads, measure_mass, random_keys_seed
         )
         return [HeadStats(*row[:-1], row[-1] if measure_mass else None) for row in rows]
+
+
+def call_inputs(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+    lengths: Sequence[int] | Tensor | None,
+) -> Inputs:
+    """`prepare` for tensors as a user gives them: all of one kind."""
+    require_one_kind(query=query, key=key, value=value, attn_mask=attn_mask)
+    return prepare(query, key, value, attn_mask, is_causal, scale, enable_gqa, lengths)
+
+
+def write_result(
+    inputs: Inputs,
+    tensors: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    write: Callable[[np.ndarray], object],
+) -> Tensor:
+    """What write(out) puts into `out` [batch, heads, n_q, d_v], like the query; no gradient.
+
+    `tensors` are query, key, value and mask that `inputs` were made from.
+    """
+    query, _, value, _ = tensors
+
+    def compute() -> Tensor:
+        out = np.empty((*inputs.query.shape[:3], inputs.value.shape[3]), np.float32)
+        write(out)
+        return result_like(out.reshape(*query.shape[:-1], value.shape[-1]), query)
+
+    return without_gradient(compute, *tensors)
 
 
 def prepare(
@@ -133,6 +175,51 @@ def skip_padding(inputs: Inputs) -> int:
     return int((~visible).sum())
 
 
+def attend_without_padding(
+    inputs: Inputs, out: np.ndarray, attend: Callable[[Inputs, np.ndarray], Any]
+) -> Any:
+    """attend(inputs, out) on real tokens only, wherever the padding is; its rows become 0.
+
+    For executions that take padding at the end and no other (the accelerator's host gathers rows).
+    Only for calls whose queries and keys are the same tokens, as `skip_padding`.
+    """
+    mask = inputs.mask
+    if mask is None or mask.shape[2] != mask.shape[3]:
+        return attend(inputs, out)
+    visible = mask.any(axis=(1, 2))  # [batch, n]
+    if visible.all():
+        return attend(inputs, out)
+    order = np.argsort(~visible, axis=1, kind="stable")  # real tokens first
+    rows = order[:, None, :, None]
+
+    def gather(x: np.ndarray, *indices: tuple[np.ndarray, int]) -> np.ndarray:
+        for index, axis in indices:
+            x = np.take_along_axis(x, index, axis)
+        return x
+
+    def gather_pairs(x: np.ndarray) -> np.ndarray:
+        heads = x.shape[1]
+        x = x[:, :1] if x.strides[1] == 0 else x
+        x = gather(x, (rows, 2), (order[:, None, None, :], 3))
+        return np.broadcast_to(x, (x.shape[0], heads, *x.shape[2:]))
+
+    lengths = visible.sum(axis=1).tolist()
+    packed = replace(
+        inputs,
+        query=gather(inputs.query, (rows, 2)),
+        key=gather(inputs.key, (rows, 2)),
+        value=gather(inputs.value, (rows, 2)),
+        mask=None if _same_rows(mask) else gather_pairs(mask),
+        bias=None if inputs.bias is None else gather_pairs(inputs.bias),
+        query_lengths=lengths,
+        key_lengths=lengths,
+    )
+    result = np.empty(out.shape, np.float32)
+    returned = attend(packed, result)
+    np.put_along_axis(out, rows, result, axis=2)
+    return returned
+
+
 def _named(query: Tensor, key: Tensor, value: Tensor) -> tuple[tuple[str, Tensor], ...]:
     return (("query", query), ("key", key), ("value", value))
 
@@ -178,6 +265,11 @@ def integer(name: str, value: object, low: int, high: int = 2**31 - 1) -> int:
     if number > high:
         raise ValueError(f"{name}: expected at most {high}, got {number}")
     return number
+
+
+def thread_count(threads: int | None) -> int:
+    """The core's number of threads; its 0 is one per processor."""
+    return 0 if threads is None else integer("threads", threads, 1)
 
 
 def _same_rows(mask: np.ndarray) -> bool:

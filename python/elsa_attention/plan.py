@@ -204,6 +204,12 @@ class Plan:
         )
 
 
+def require_plan(plan: object) -> None:
+    """Refuses what is neither a Plan nor None."""
+    if plan is not None and not isinstance(plan, Plan):
+        raise TypeError(f"plan: expected an elsa_attention.Plan, got {type(plan).__name__}")
+
+
 def make_hash(d: int, bits: int = 64, kind: str = "kronecker3", seed: int = 1) -> _core.Hash:
     """Draws a hash of d components into sign bits; the same arguments give the same hash anywhere.
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from elsa_attention._tensors import Tensor
-from elsa_attention.attention import random_seed, require_engine, require_plan, thread_count
+from elsa_attention.accelerator import Accelerator
+from elsa_attention.engines import Engine, Outcome
 from elsa_attention.hf import attachment
 from elsa_attention.hf.attachment import Attachment, layer_count, require_model
-from elsa_attention.inputs import Inputs, skip_padding
-from elsa_attention.plan import Plan
+from elsa_attention.inputs import Inputs, attend_without_padding, skip_padding
+from elsa_attention.plan import Plan, require_plan
+from elsa_attention.report import Formats, Report
 from elsa_attention.stats import HeadStats
 
 if TYPE_CHECKING:
@@ -22,29 +24,20 @@ if TYPE_CHECKING:
 class Run(Attachment):
     """A plan on a model, from `apply` to close(); counts what it computed."""
 
-    def __init__(
-        self,
-        model: Any,
-        plan: Plan,
-        *,
-        measure_mass: bool,
-        random_keys_seed: int | None,
-        threads: int | None,
-        collect: bool,
-    ):
+    def __init__(self, model: Any, plan: Plan | None, engine: Engine, collect: bool):
         self.plan = plan
-        self._measure_mass = measure_mass
-        self._random_keys_seed = random_seed(random_keys_seed)
-        self._threads = thread_count(threads)
+        self._engine = engine
         self._collect = collect
         self._stats: dict[tuple[int, int], HeadStats] = {}
-        self._stats_lock = threading.Lock()
+        self._formats: Formats | None = None
+        self._report: Report | None = None
+        self._lock = threading.Lock()
         super().__init__(model)
 
     @property
     def stats(self) -> dict[tuple[int, int], HeadStats]:
         """The counts so far, by (layer, head)."""
-        with self._stats_lock:
+        with self._lock:
             return dict(sorted(self._stats.items()))
 
     @property
@@ -52,34 +45,56 @@ class Run(Attachment):
         """The counts so far of all layers and heads together."""
         return HeadStats.total(self.stats.values())
 
+    @property
+    def report(self) -> Report | None:
+        """Cycles and energy so far, all calls together; None unless the engine is sim."""
+        return self._report
+
+    @property
+    def formats(self) -> Formats | None:
+        """Where values met the ends of the accelerator's formats; None for engine reference."""
+        return self._formats
+
     def reset(self) -> None:
         """Starts counting anew."""
-        with self._stats_lock:
+        with self._lock:
             self._stats.clear()
+            self._formats = self._report = None
 
     def _attend(self, layer: int, call: Call) -> Tensor:
         def run(inputs: Inputs, out: Any) -> None:
-            padded = skip_padding(inputs)
-            stats = inputs.attend(
-                self.plan, layer, out, self._threads, self._measure_mass, self._random_keys_seed
-            )
+            padded = 0
+            if self._engine.accelerator is None:
+                padded = skip_padding(inputs)
+                outcome = self._engine.attend(inputs, self.plan, layer, out)
+            else:
+                outcome = attend_without_padding(
+                    inputs, out, lambda rows, to: self._engine.attend(rows, self.plan, layer, to)
+                )
             if self._collect:
-                self._add(layer, stats, HeadStats(queries=-padded, empty_queries=-padded))
+                self._add(layer, outcome, HeadStats(queries=-padded, empty_queries=-padded))
 
         return call.compute(run)
 
-    def _add(self, layer: int, heads: list[HeadStats], padding: HeadStats) -> None:
-        with self._stats_lock:
-            for head, stats in enumerate(heads):
+    def _add(self, layer: int, outcome: Outcome, padding: HeadStats) -> None:
+        with self._lock:
+            for head, stats in enumerate(outcome.stats):
                 before = self._stats.get((layer, head), HeadStats())
                 self._stats[layer, head] = before + stats + padding
+            self._formats = _sum(self._formats, outcome.formats)
+            self._report = _sum(self._report, outcome.report)
+
+
+def _sum(before: Any, more: Any) -> Any:
+    return more if before is None else before + more
 
 
 def apply(
     model: Any,
-    plan: Plan,
+    plan: Plan | None,
     *,
     engine: str = "reference",
+    accelerator: Accelerator | None = None,
     threads: int | None = None,
     measure_mass: bool = False,
     random_keys_seed: int | None = None,
@@ -92,9 +107,14 @@ def apply(
     is recognised from the attention mask, on either side: padded tokens are skipped as keys and as
     queries, and not counted. The plan belongs to this model object; others are untouched.
 
+    With engine="sim" the model runs on the simulated accelerator: its accuracy, and in `Run.report`
+    cycles and energy, in one run.
+
     Args:
-        engine, threads, measure_mass, random_keys_seed: as in `attention`.
-        collect: count what is computed, for `Run.stats` and `Run.total`.
+        plan: what `calibrate` learned; None is exact (with "fixed" and "sim": the accelerator's
+            number formats alone).
+        engine, accelerator, threads, measure_mass, random_keys_seed: as in `attention`.
+        collect: count what is computed, for `Run.stats`, `Run.total` and `Run.report`.
         model_name: the name under which the plan was learned; by default the last part of
             model.name_or_path. Compared with plan.model where both are known.
 
@@ -102,22 +122,16 @@ def apply(
         TypeError: not a transformers model.
         ValueError: a plan of another model or shape, or a model that cannot be approximated.
     """
-    require_engine(engine)
+    chosen = Engine.make(engine, accelerator, threads, measure_mass, random_keys_seed)
     require_plan(plan)
     require_model(model)
-    _require_fit(model, plan, model_name)
-    return Run(
-        model,
-        plan,
-        measure_mass=measure_mass,
-        random_keys_seed=random_keys_seed,
-        threads=threads,
-        collect=collect,
-    )
+    if plan is not None:
+        _require_fit(model, plan, model_name)
+    return Run(model, plan, chosen, collect)
 
 
 @contextlib.contextmanager
-def applied(model: Any, plan: Plan, **options: Any) -> Iterator[Run]:
+def applied(model: Any, plan: Plan | None, **options: Any) -> Iterator[Run]:
     """`apply` for a `with` block: the model is as before afterwards, also after an exception.
 
     Blocks nest: the inner plan counts. The options are those of `apply`.
