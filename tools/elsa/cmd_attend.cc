@@ -14,18 +14,22 @@
 
 #include "elsa/base/error.h"
 #include "elsa/commands.h"
+#include "elsa/config_options.h"
 #include "elsa/io/plan_file.h"
 #include "elsa/io/safetensors.h"
 #include "elsa/io/trace_file.h"
 #include "elsa/output.h"
 #include "elsa/progress.h"
 #include "elsa/reference/attention.h"
+#include "elsa/sim/attend.h"
 #include "elsa/trace_inputs.h"
 
 namespace elsa {
 namespace {
 
 struct Options {
+  explicit Options(CLI::App* command) : config(command, false) {}
+  ConfigOptions config;  // of the engines fixed and sim
   std::string trace;
   std::optional<std::string> plan;
   std::string engine = "reference";
@@ -38,13 +42,15 @@ struct Options {
 };
 
 constexpr char kExample[] = R"(kept_fraction: share of the real (query, key) pairs computed.
-mass_kept: softmax weight on them, mean over queries.
+mass_kept: softmax weight on them, mean over queries (engine reference).
 output_rel_l2: |output - exact| / |exact|, exact in double precision.
 time_s (--json): the attention of this engine alone, without measuring mass and error.
 
 Example: what a plan costs, and whether its keys are better than random ones
   $ elsa attend test.safetensors --plan plan.json
   $ elsa attend test.safetensors --plan plan.json --control random
+On the accelerator's number formats, bit by bit (the plan's hash must be the machine's)
+  $ elsa attend test.safetensors --plan wide.json --engine fixed --formats recommended
 One number for a script:
   $ elsa attend test.safetensors --plan plan.json --json |
       python3 -c 'import json, sys; print(json.load(sys.stdin)["kept_fraction"])')";
@@ -65,6 +71,28 @@ struct Cost {
   double RelativeError() const {
     if (exact > 0) return std::sqrt(difference / exact);
     return difference > 0 ? std::numeric_limits<double>::infinity() : 0.0;
+  }
+};
+
+// The engine that computes: the reference, or one of the accelerator's on a machine.
+struct Engine {
+  std::string name;
+  Config machine;
+  bool measures_mass() const { return name == "reference"; }
+
+  // Attention of one layer and its counts per head.
+  std::vector<reference::HeadStats> Attend(const reference::AttentionInputs& inputs,
+                                           const Plan* plan, std::int64_t layer,
+                                           const View<float, 4>& out,
+                                           const reference::AttendOptions& options) const {
+    if (name == "fixed") {
+      return fixed::Attend(machine, inputs, plan, layer, out, {.threads = options.threads}).heads;
+    }
+    if (name == "sim") {
+      return sim::Attend(machine, inputs, plan, layer, out, {.threads = options.threads})
+          .fixed.heads;
+    }
+    return reference::Attend(inputs, plan, layer, out, options);
   }
 };
 
@@ -92,19 +120,21 @@ Cost CompareHead(const View<const float, 4>& output, const View<const double, 4>
   return cost;
 }
 
-LayerResult AttendLayer(const reference::AttentionInputs& inputs, const Plan* plan,
-                        std::int64_t layer, reference::AttendOptions options) {
+LayerResult AttendLayer(const Engine& engine, const reference::AttentionInputs& inputs,
+                        const Plan* plan, std::int64_t layer, reference::AttendOptions options) {
   LayerResult result;
   result.shape = {inputs.batch(), inputs.heads(), inputs.query.shape[2], inputs.value.shape[3]};
   result.output.resize(View<float, 4>(nullptr, result.shape).size());
   const View<float, 4> output(result.output.data(), result.shape);
 
   const auto start = std::chrono::steady_clock::now();
-  reference::Attend(inputs, plan, layer, output, options);
+  auto stats = engine.Attend(inputs, plan, layer, output, options);
   result.time_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  // Again with the mass, which costs exact scores that do not belong into the time.
-  options.measure_mass = true;
-  const auto stats = reference::Attend(inputs, plan, layer, output, options);
+  if (engine.measures_mass()) {
+    // Again with the mass, which costs exact scores that do not belong into the time.
+    options.measure_mass = true;
+    stats = reference::Attend(inputs, plan, layer, output, options);
+  }
 
   std::vector<double> exact_values(result.output.size());
   const View<double, 4> exact(exact_values.data(), result.shape);
@@ -120,9 +150,9 @@ LayerResult AttendLayer(const reference::AttentionInputs& inputs, const Plan* pl
   return result;
 }
 
-Json ToJson(const Cost& cost) {
+Json ToJson(const Cost& cost, bool mass) {
   return {{"kept_fraction", cost.stats.kept_fraction()},
-          {"mass_kept", cost.stats.mass_kept()},
+          {"mass_kept", mass ? Json(cost.stats.mass_kept()) : Json()},
           {"output_rel_l2", cost.RelativeError()},
           {"pairs", cost.stats.pairs},
           {"kept", cost.stats.kept},
@@ -134,6 +164,7 @@ Json ToJson(const Cost& cost) {
 
 Json Report(const Options& options, const io::Trace& trace, const std::optional<Plan>& plan,
             const std::vector<LayerResult>& layers) {
+  const bool mass = options.engine == "reference";
   Cost total;
   double time_s = 0;
   Json layers_json = Json::array();
@@ -143,11 +174,11 @@ Json Report(const Options& options, const io::Trace& trace, const std::optional<
     Json heads_json = Json::array();
     for (const Cost& cost : result.heads) {
       Json head{{"head", heads_json.size()}};
-      head.update(ToJson(cost));
+      head.update(ToJson(cost, mass));
       heads_json.push_back(head);
     }
     Json layer{{"layer", layers_json.size()}};
-    layer.update(ToJson(result.all));
+    layer.update(ToJson(result.all, mass));
     layer["time_s"] = result.time_s;
     layer["heads"] = heads_json;
     layers_json.push_back(layer);
@@ -158,10 +189,11 @@ Json Report(const Options& options, const io::Trace& trace, const std::optional<
               {"plan", options.plan ? Json(*options.plan) : Json()},
               {"profile", plan ? Json(ProfileName(*plan)) : Json("exact")},
               {"engine", options.engine},
+              {"digest", mass ? Json() : Json(Digest(options.config.Resolve()))},
               {"control", options.control ? Json(*options.control) : Json()}};
   if (options.control) report["seed"] = options.seed;
   report["output"] = options.output ? Json(*options.output) : Json();
-  report.update(ToJson(total));
+  report.update(ToJson(total, mass));
   report["time_s"] = time_s;
   report["layers"] = layers_json;
   return report;
@@ -170,7 +202,8 @@ Json Report(const Options& options, const io::Trace& trace, const std::optional<
 void PrintText(const Json& report) {
   Table table({{"layer"}, {"head"}, {"kept fraction"}, {"mass kept"}, {"output rel l2"}});
   const auto add = [&](const std::string& layer, const std::string& head, const Json& row) {
-    table.AddRow({layer, head, Fixed(row["kept_fraction"], 4), Fixed(row["mass_kept"], 4),
+    table.AddRow({layer, head, Fixed(row["kept_fraction"], 4),
+                  row["mass_kept"].is_null() ? "-" : Fixed(row["mass_kept"], 4),
                   Fixed(row["output_rel_l2"], 6)});
   };
   for (const Json& layer : report["layers"]) {
@@ -200,12 +233,22 @@ void WriteOutputs(const std::string& path, const Options& options, const io::Tra
       {{"elsa.output", "1"}, {"elsa.model", trace.model()}, {"elsa.engine", options.engine}});
 }
 
-void RunAttend(const Options& options) {
-  if (options.engine != "reference") {
-    throw Error(
-        ErrorCode::kUnsupported,
-        "engine: expected reference (cpu, fixed, sim are not built yet), got " + options.engine);
+Engine EngineOf(const Options& options) {
+  if (options.engine != "reference" && options.engine != "fixed" && options.engine != "sim") {
+    throw Error(ErrorCode::kUnsupported,
+                "engine: expected reference, fixed or sim (cpu is not built yet), got " +
+                    Escaped(options.engine));
   }
+  const bool accelerator = options.engine != "reference";
+  if (accelerator && options.control) {
+    throw Error(ErrorCode::kUnsupported,
+                "control: expected engine reference, got " + options.engine);
+  }
+  return {options.engine, accelerator ? options.config.Resolve() : Config()};
+}
+
+void RunAttend(const Options& options) {
+  const Engine engine = EngineOf(options);
   std::optional<Plan> plan;
   std::vector<std::string> files = {options.trace};
   if (options.plan) {
@@ -227,7 +270,7 @@ void RunAttend(const Options& options) {
     for (std::int64_t layer = 0; layer < trace.layers(); ++layer) {
       const io::LayerTensors tensors = trace.Layer(layer);
       layers.push_back(
-          AttendLayer(InputsOf(trace, tensors), plan ? &*plan : nullptr, layer, attend));
+          AttendLayer(engine, InputsOf(trace, tensors), plan ? &*plan : nullptr, layer, attend));
       if (!options.output) layers.back().output = {};
       progress.Step();
     }
@@ -246,11 +289,13 @@ void RunAttend(const Options& options) {
 void AddAttendCommand(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("attend", "Run attention on a trace and report what a plan costs");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<Options>(command);
   command->add_option("trace", options->trace, "Captured Q, K, V")->required()->type_name("FILE");
   auto* plan = command->add_option("--plan", options->plan, "The plan; without one: exact")
                    ->type_name("FILE");
-  command->add_option("--engine", options->engine, "reference, so far the only one")
+  command
+      ->add_option("--engine", options->engine,
+                   "reference (default), fixed: the accelerator's bits, or sim: in its order too")
       ->type_name("WORD");
   command->add_option("--remainder", options->remainder, "none or mean instead of the plan's")
       ->needs(plan)

@@ -11,6 +11,7 @@ void AddAttendCommand(CLI::App& app);
 void AddCalibrateCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
 void AddParamsCommand(CLI::App& app);
+void AddSimulateCommand(CLI::App& app);
 
 }  // namespace elsa
 

@@ -6,13 +6,14 @@
 
 namespace elsa {
 
-ConfigOptions::ConfigOptions(CLI::App* command) : values_(Fields().size()) {
+ConfigOptions::ConfigOptions(CLI::App* command, bool parameters) : values_(Fields().size()) {
   command->add_option("--config", path_,
                       "Configuration file (TOML); without it the machine of the paper");
   command
       ->add_option("--formats", formats_,
                    "Number formats instead of the configuration's: paper-literal or recommended")
       ->type_name("WORD");
+  if (!parameters) return;
   for (std::size_t i = 0; i < values_.size(); ++i) {
     const Field& field = Fields()[i];
     std::string name(field.key.substr(field.key.find('.') + 1));

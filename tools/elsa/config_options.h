@@ -14,8 +14,9 @@ namespace elsa {
 
 class ConfigOptions {
  public:
-  // Adds the options to `command`. This object must outlive the parsing and stay where it is.
-  explicit ConfigOptions(CLI::App* command);
+  // Adds the options to `command`; those of single parameters only if `parameters`. This object
+  // must outlive the parsing and stay where it is.
+  explicit ConfigOptions(CLI::App* command, bool parameters = true);
   ConfigOptions(const ConfigOptions&) = delete;
   ConfigOptions& operator=(const ConfigOptions&) = delete;
 

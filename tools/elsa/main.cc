@@ -82,6 +82,7 @@ int Run(int argc, char** argv) {
   AddAttendCommand(app);
   AddInspectCommand(app);
   AddParamsCommand(app);
+  AddSimulateCommand(app);
   const std::string invoked = argc > 0 ? argv[0] : "elsa";
   app.footer([&] { return Footer(invoked); });
 
