@@ -1,6 +1,7 @@
 #include "elsa/sim/timeline_file.h"
 
 #include "elsa/base/error.h"
+#include "elsa/params/config_check.h"
 #include "elsa/sim/kanata.h"
 #include "elsa/sim/perfetto.h"
 
@@ -10,7 +11,7 @@ std::string WriteTimeline(const Timeline& timeline, const Config& config, std::s
   if (format == kTimelineFormats[0]) return PerfettoTrace(timeline, config);
   if (format == kTimelineFormats[1]) return KanataLog(timeline, config);
   throw Error(ErrorCode::kInvalidArgument,
-              "timeline format: expected perfetto or kanata, got '" + std::string(format) + "'");
+              "timeline format: expected perfetto or kanata, got '" + Printable(format) + "'");
 }
 
 }  // namespace elsa::sim

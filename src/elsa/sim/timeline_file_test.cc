@@ -30,5 +30,14 @@ TEST(WriteTimeline, RefusesOtherFormats) {
   }
 }
 
+TEST(WriteTimeline, ErrorIsOneLineWhateverTheFormat) {
+  try {
+    WriteTimeline({}, Config(), "a\nb");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "timeline format: expected perfetto or kanata, got 'a?b'");
+  }
+}
+
 }  // namespace
 }  // namespace elsa::sim
