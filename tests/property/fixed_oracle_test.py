@@ -1,0 +1,126 @@
+"""Layer `fixed` against the second implementation of fixed_oracle.py: integers, so equal.
+
+The C++ side is the program elsa_fixed_jobs of $ELSA_BUILD_DIR (build/release of this checkout),
+which is built when it is missing or old. It takes seeds; a failure names the one to repeat.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fixed_oracle import Head, round_float, significant, two_to  # noqa: E402
+
+SEEDS = 120
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[dict]:
+    folder = Path(os.environ.get("ELSA_BUILD_DIR", ROOT / "build/release"))
+    build = ["cmake", "--build", str(folder), "--target", "elsa_fixed_jobs"]
+    subprocess.run(build, check=True, capture_output=True, cwd=ROOT)
+    done = subprocess.run(
+        [str(folder / "tests/elsa_fixed_jobs"), "0", str(SEEDS)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def wrong(head: Head, job: dict) -> str:
+    """What differs first, or "" if nothing does."""
+    kept, fallback = (None, None) if head.exact else head.select()
+    if kept != job["kept"]:
+        return "candidates"
+    if fallback != job.get("fallback"):
+        return "fallback"
+    width = len(job["value"][0])
+    unit = two_to(-head.c["qkv_fraction_bits"] - head.v_shift)
+    for i in range(job["queries"]):
+        here = slice(i * width, (i + 1) * width)
+        if head.sees(i) == 0:
+            if any(job["ascending"][here]):
+                return f"zeros of query {i}"
+            continue
+        row = head.row(i, head.ascending(i, kept, fallback))
+        if row != job["ascending"][here]:
+            return f"row {i}"
+        if [float(x * unit) for x in row] != job["stored"][here]:
+            return f"stored row {i}"
+        begin = job["order"]["begin"][i * head.c["banks"] : (i + 1) * head.c["banks"] + 1]
+        order = [job["order"]["keys"][a:b] for a, b in zip(begin, begin[1:], strict=False)]
+        if head.row(i, order) != job["ordered"][here]:
+            return f"row {i} in another order"
+    return ""
+
+
+def test_whole_heads_equal_a_second_implementation(jobs):
+    assert len(jobs) == SEEDS
+    for job in jobs:
+        assert wrong(Head(job), job) == "", f"elsa_fixed_jobs {job['seed']} 1"
+
+
+def test_the_jobs_cover_every_kind(jobs):
+    heads = [Head(job) for job in jobs]
+    for kind in (
+        [h for h in heads if h.exact],
+        [h for h in heads if not h.exact and h.mean is not None],
+        [h for h in heads if h.causal],
+        [j for j in jobs if not all(j["visible"])],
+        [j for j in jobs if any(f >= 0 for f in j.get("fallback", []))],
+        [j for j in jobs if len(j["key"][0]) < j["config"]["d"] and not j["plan"]["exact"]],
+        [j for j in jobs if j["config"]["accumulator"] == "float"],
+        [j for j in jobs if j["config"]["accumulator"] == "integer"],
+        *[
+            [j for j in jobs if j["config"][f"{what}_rounding"] == mode]
+            for what in ("qkv", "accumulator", "output")
+            for mode in ("nearest_even", "nearest_up", "floor", "toward_zero")
+        ],
+    ):
+        assert len(kind) >= 8
+
+
+# A comparison that cannot fail proves nothing: every format, changed by one step, must show.
+@pytest.mark.parametrize(
+    "field",
+    [
+        "qkv_fraction_bits",
+        "hash_fraction_bits",
+        "hash_stage_fraction_bits",
+        "norm_bits",
+        "sqrt_fraction_bits",
+        "cosine_fraction_bits",
+        "threshold_fraction_bits",
+        "score_constant_bits",
+        "float_fraction_bits",
+        "accumulator_fraction_bits",
+        "sum_fraction_bits",
+        "reciprocal_fraction_bits",
+    ],
+)
+def test_a_changed_format_is_noticed(jobs, field):
+    noticed = 0
+    for job in jobs[2:]:
+        changed = {**job, "config": {**job["config"], field: job["config"][field] + 1}}
+        noticed += wrong(Head(changed), job) != ""
+        if noticed == 2:
+            return
+    raise AssertionError(f"{field} plus 1: expected other values in 2 jobs, got {noticed}")
+
+
+def test_the_second_implementation_rounds_as_documented():
+    assert round_float(two_to(0) + two_to(-6), 10, 5, "nearest_even") == 1
+    assert round_float(two_to(0) + two_to(-6), 10, 5, "nearest_up") == 1 + two_to(-5)
+    assert round_float(-two_to(0) - two_to(-9), 10, 5, "floor") == -1 - two_to(-5)
+    assert round_float(two_to(600), 10, 5, "floor") == (2 - two_to(-5)) * two_to(512)
+    assert round_float(two_to(-511), 10, 5, "nearest_even") == 0
+    assert significant(two_to(0) / 3, 9) == 341 * two_to(-10)
