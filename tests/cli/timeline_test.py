@@ -286,6 +286,16 @@ def test_a_window_shows_what_touches_it_and_no_more(tmp_path, whole):
         assert sorted(got) == sorted(expected)
 
 
+def test_every_track_category_and_stage_is_documented(whole):
+    _, files = whole
+    page = (ROOT / "docs/reference/timeline.md").read_text()
+    words = {one.category for one in files.slices} | {one.track[-1] for one in files.slices}
+    words |= {track[-1] for track in files.counters}
+    words |= {stage for row in files.rows.values() for stage in row["stages"]}
+    words = {word for word in words if not word.startswith("selector ")} | {"selector 0"}
+    assert [word for word in sorted(words) if f"`{word}`" not in page] == []
+
+
 def test_other_formats_are_refused(tmp_path):
     trace = write_trace(tmp_path / "t.safetensors", random_tensors(layers=1, n_q=16, d=8))
     assert_refused(
