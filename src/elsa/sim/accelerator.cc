@@ -28,6 +28,10 @@ void ValidateWork(const Config& config, const Work& work) {
   if (work.keys > config.n) Mismatch("keys", config.n, work.keys);
   if (work.d > config.d) Mismatch("d", config.d, work.d);
   if (work.d_v > config.d) Mismatch("d_v", config.d, work.d_v);
+  if (work.d < 1 || work.d_v < 1) {
+    throw Error(ErrorCode::kMismatch, "d, d_v: expected at least 1, got " + std::to_string(work.d) +
+                                          " and " + std::to_string(work.d_v));
+  }
   if (work.mean_row && config.remainder != Remainder::kMean) {
     throw Error(ErrorCode::kMismatch,
                 "machine.remainder: expected mean for a plan with the mean row, got none");

@@ -309,6 +309,7 @@ TEST(Accelerator, RefusesWorkThatItCannotDo) {
             "mismatch; keys: expected at most the machine's 512, got 1000");
   EXPECT_EQ(with(&Work::d, 65), "mismatch; d: expected at most the machine's 64, got 65");
   EXPECT_EQ(with(&Work::d_v, 65), "mismatch; d_v: expected at most the machine's 64, got 65");
+  EXPECT_EQ(with(&Work::d_v, 0), "mismatch; d, d_v: expected at least 1, got 64 and 0");
   work.exact = false;
   EXPECT_EQ(message(work),
             "mismatch; candidates: expected those of 4 queries and 4 keys, got others");
