@@ -48,8 +48,7 @@ class Engine:
         random_keys_seed: int | None,
     ) -> Engine:
         """Errors: ValueError for an engine that is unknown or has not what is asked of it."""
-        if name not in ENGINES:
-            raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {name!r}")
+        require_engine(name)
         if name == "reference":
             if accelerator is not None:
                 raise ValueError("accelerator: expected engine fixed or sim, got reference")
@@ -80,3 +79,9 @@ class Engine:
             return Outcome(*self.accelerator.compute(inputs, plan, layer, out, self.threads))
         report = self.accelerator.simulate(inputs, plan, layer, out, self.threads)
         return Outcome(report.stats, report.formats, report)
+
+
+def require_engine(name: str) -> None:
+    """Refuses an engine that this build does not have."""
+    if name not in ENGINES:
+        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {name!r}")

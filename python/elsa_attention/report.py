@@ -26,13 +26,13 @@ class FormatUse:
     """How values met the ends of their number format."""
 
     values: int = 0
-    beyond: int = 0  # saturated (a score: clamped) at the end of the range
+    saturated: int = 0  # at the end of the range; a score: clamped
     largest_use: float | None = None  # largest magnitude as a share of the range, where measured
 
     def __add__(self, other: FormatUse) -> FormatUse:
         uses = [u for u in (self.largest_use, other.largest_use) if u is not None]
         return FormatUse(
-            self.values + other.values, self.beyond + other.beyond, max(uses, default=None)
+            self.values + other.values, self.saturated + other.saturated, max(uses, default=None)
         )
 
 
@@ -90,6 +90,7 @@ class Breakdown:
 class Energy(Breakdown):
     """Energy by module, dynamic and static together, and what it consists of."""
 
+    events: dict[str, float]  # counted, in the unit that the provenance names
     dynamic: dict[str, float]
     static: dict[str, float]
     groups: dict[str, float]  # the parts of Fig. 13(b)
@@ -105,6 +106,7 @@ class Energy(Breakdown):
             base.modules,
             base.provenance,
             base.external,
+            {row["module"]: row["events"] for row in rows},
             {row["module"]: row["dynamic"] for row in rows},
             {row["module"]: row["static"] for row in rows},
             groups,
@@ -213,39 +215,51 @@ class Report:
         return told["sentence"] + (some if told["heads"] < self.heads else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The report in plain types; keys carry units."""
-        energy = self.energy_pj
+        """The report in plain types, with the keys of `elsa simulate --json`."""
+        energy, formats, total = self.energy_pj, self.formats, HeadStats.total(self.stats)
         return {
             "digest": self.config.digest,
             "config": self.config.to_dict(),
-            "heads": self.heads,
+            "operations": self.heads,
             "cycles": self.cycles,
-            "time_s": self.time_s,
             **{f"{phase}_cycles": cycles for phase, cycles in self.phases.items()},
-            "stall_cycles": self.causes,
-            "module_cycles": self.modules,
-            "instances": self.instances,
+            "stall_cycles": _present(self.causes),
+            "candidates": self.counters["candidates"],
+            "pairs": total.pairs,
+            "kept_fraction": total.kept_fraction,
+            "fallback_queries": total.fallback_queries,
+            "longest_queue": self.longest_queue,
+            "latency_s": self.time_s / max(self.heads, 1),
             "accelerators": self.config.accelerators,
             "makespan_cycles": self.makespan_cycles,
             "makespan_s": self.makespan_s,
-            "candidates": self.counters["candidates"],
-            "counters": self.counters,
-            "longest_queue": self.longest_queue,
-            "energy_pj": energy.total,
-            "energy_by_module": {
-                name: {
-                    "dynamic_pj": energy.dynamic[name],
-                    "static_pj": energy.static[name],
-                    "provenance": energy.provenance[name],
-                }
-                for name in energy.modules
+            "modules": {
+                name: {"instances": self.instances[name], "cycles": _present(cycles)}
+                for name, cycles in self.modules.items()
             },
-            "energy_by_group_pj": energy.groups,
-            "kept_fraction": HeadStats.total(self.stats).kept_fraction,
-            "stats": [asdict(stats) for stats in self.stats],
-            "formats": asdict(self.formats),
+            "counters": self.counters,
+            "formats": {
+                **{name: asdict(getattr(formats, name)) for name in ("query", "key", "value")},
+                "saturated_norms": formats.norm.saturated,
+                "clamped_scores": formats.score.saturated,
+                "saturated_outputs": formats.output.saturated,
+            },
+            "energy_pj": {
+                "total": energy.total,
+                "groups": energy.groups,
+                "modules": {
+                    name: {
+                        "total": energy.modules[name],
+                        "dynamic": energy.dynamic[name],
+                        "static": energy.static[name],
+                        "events": energy.events[name],
+                        "provenance": energy.provenance[name],
+                    }
+                    for name in energy.modules
+                },
+            },
             "advice": self.advice,
-            "sentence": self.sentence,
+            "heads": [asdict(stats) for stats in self.stats],
         }
 
     def to_json(self) -> str:
@@ -276,3 +290,8 @@ class Report:
             f"Report(heads={self.heads}, cycles={self.cycles}, "
             f"energy_pj={self.energy_pj.total:.6g}, digest={self.config.digest!r})"
         )
+
+
+def _present(cycles: Mapping[str, int]) -> dict[str, int]:
+    """Without causes that did not occur."""
+    return {cause: count for cause, count in cycles.items() if count}

@@ -6,7 +6,9 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from elsa_attention.accelerator import Accelerator
 from elsa_attention.commands.console import Parser, positive, progress, run
+from elsa_attention.engines import require_engine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +46,8 @@ def _parser() -> Parser:
         "Learns thresholds on a task's calibration data and evaluates the task with ELSA inside\n"
         "the model, exact beside approximate: kept keys, softmax mass, metric, change, fidelity.",
         "  elsa evaluate --model minilm --task doc-similarity --p 1,2,4\n"
-        "  elsa evaluate --model ./my-bert --task fidelity --data notes.txt --json",
+        "  elsa evaluate --model ./my-bert --task fidelity --data notes.txt --json\n"
+        "  elsa evaluate --model minilm --engine sim --formats recommended --p 0,1",
     )
     parser.add_argument(
         "--model", required=True, help="a Hugging Face folder, or one of: minilm, rxn-albert"
@@ -59,11 +62,24 @@ def _parser() -> Parser:
         action="append",
         choices=("paper", "mean-row", "random"),
         dest="variants",
-        help="repeatable; what to do with the thresholds (default: all three; random is the "
-        "control that keeps as many keys, drawn at random)",
+        help="repeatable; what to do with the thresholds (default: all three, on the accelerator "
+        "those it has; random is the control that keeps as many keys, drawn at random)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N examples of --data")
-    parser.add_argument("--engine", default="reference", help="(default: reference)")
+    parser.add_argument(
+        "--engine",
+        default="reference",
+        help="reference: floating point; fixed: the accelerator's values; sim: also its cycles "
+        "and energy (default: reference)",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="with fixed and sim: the machine (default: the paper's)"
+    )
+    parser.add_argument(
+        "--formats",
+        metavar="WORD",
+        help="with fixed and sim: its number formats, paper-literal or recommended",
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="(default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return parser
@@ -81,16 +97,20 @@ def _evaluate(args: argparse.Namespace) -> None:
     if name is None:
         raise ValueError(f"--task: expected one of {', '.join(tasks.TASKS)}, got none")
     task = tasks.make(name, args.data, args.limit)
-    loaded = load(args.model)
+    accelerator = _accelerator(args)
     chosen = [_VARIANT_NAMES[v] for v in args.variants] if args.variants else list(VARIANTS)
+    if accelerator is not None and not args.variants:
+        chosen = ["paper", "paper + mean row"][: 1 + (accelerator.config.remainder == "mean")]
+    loaded = load(args.model)
     with progress(f"evaluate {loaded.name}", 1) as done:
-        plans = learn(loaded, task, args.p, threads=args.threads)
+        plans = learn(loaded, task, args.p, accelerator=accelerator, threads=args.threads)
         result = sweep(
             loaded,
             task,
             plans,
             variants=chosen,
             engine=args.engine,
+            accelerator=accelerator,
             threads=args.threads,
             progress=lambda label, step, total: done(step / total),
         )
@@ -98,3 +118,22 @@ def _evaluate(args: argparse.Namespace) -> None:
         print(json.dumps(result.as_json()))
     else:
         print(format_table(result))
+
+
+def _accelerator(args: argparse.Namespace) -> Accelerator | None:
+    """The machine of the engine; None for the engine without one. Refuses what it has not."""
+    require_engine(args.engine)
+    if args.engine == "reference":
+        for option in ("config", "formats"):
+            if getattr(args, option) is not None:
+                raise ValueError(f"--{option}: expected it with --engine fixed or sim, got neither")
+        return None
+    accelerator = Accelerator(args.config, formats=args.formats)
+    if "random" in (args.variants or ()):
+        raise ValueError(f"--variant random: expected --engine reference, got {args.engine}")
+    if "mean-row" in (args.variants or ()) and accelerator.config.remainder != "mean":
+        raise ValueError(
+            "--variant mean-row: expected a machine with remainder = mean, got "
+            f"{accelerator.config.remainder}"
+        )
+    return accelerator

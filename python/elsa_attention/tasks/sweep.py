@@ -33,17 +33,21 @@ class Row:
     variant: str
     p: float
     kept_fraction: float
-    mass_kept: float
+    mass_kept: float | None  # None where the engine does not measure it
     metric: float
     change: Change
     fidelity: float
     fallback_fraction: float  # queries for which the test kept no key
     kept_by_head: list[list[float]]  # [layer][head]
     time_s: float
+    report: ea.Report | None = None  # of the engine sim
 
     def as_json(self) -> dict[str, Any]:
         """The row with the key names of the file contract."""
         change = self.change
+        machine = {}
+        if self.report is not None:
+            machine = {"cycles": self.report.cycles, "energy_pj": self.report.energy_pj.total}
         return {
             "variant": self.variant,
             "p": self.p,
@@ -58,6 +62,7 @@ class Row:
             "fallback_fraction": self.fallback_fraction,
             "kept_fraction_by_head": self.kept_by_head,
             "time_s": self.time_s,
+            **machine,
         }
 
 
@@ -70,9 +75,15 @@ class Sweep:
     exact: TaskResult
     rows: list[Row]
     plans: dict[float, ea.Plan]  # by p, as the paper has it
+    engine: str = "reference"
+    accelerator: ea.Accelerator | None = None
 
     def as_json(self) -> dict[str, Any]:
         """One JSON object: the exact result and a list of rows."""
+        machine = {}
+        if self.accelerator is not None:
+            config = self.accelerator.config
+            machine = {"digest": config.digest, "formats": config.formats}
         return {
             "model": self.model,
             "task": self.task.name,
@@ -82,18 +93,32 @@ class Sweep:
             "tokens": self.exact.tokens,
             "pairs": self.exact.pairs,
             "metric_exact": self.exact.metric,
+            "engine": self.engine,
+            **machine,
             "rows": [row.as_json() for row in self.rows],
         }
 
 
 def learn(
-    loaded: LoadedModel, task: Task, ps: Sequence[float], *, threads: int | None = None
+    loaded: LoadedModel,
+    task: Task,
+    ps: Sequence[float],
+    *,
+    accelerator: ea.Accelerator | None = None,
+    threads: int | None = None,
 ) -> dict[float, ea.Plan]:
-    """A plan for every p from one pass over the task's calibration data."""
+    """A plan for every p from one pass over the task's calibration data.
+
+    With an accelerator the plans have its hash.
+    """
+    hash_of_machine = {}
+    if accelerator is not None:
+        config = accelerator.config
+        hash_of_machine = {"hash": config.hash, "hash_bits": config.k, "hash_d": config.d}
     plans = ea.calibrate_many(
         loaded.model,
         task.calibration_batches(loaded),
-        settings=[{"p": p} for p in ps],
+        settings=[{"p": p, **hash_of_machine} for p in ps],
         model_name=loaded.name,
         threads=threads,
     )
@@ -107,6 +132,7 @@ def sweep(
     *,
     variants: Sequence[str] = tuple(VARIANTS),
     engine: str = "reference",
+    accelerator: ea.Accelerator | None = None,
     threads: int | None = None,
     progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> Sweep:
@@ -130,8 +156,9 @@ def sweep(
             .applied(
                 loaded.model,
                 engine=engine,
+                accelerator=accelerator,
                 threads=threads,
-                measure_mass=True,
+                measure_mass=engine == "reference",
                 random_keys_seed=_RANDOM_SEED if random_keys else None,
                 model_name=loaded.name,
             ) as run
@@ -150,10 +177,11 @@ def sweep(
                 fallback_fraction=total.fallback_queries / max(total.queries, 1),
                 kept_by_head=_by_head(run),
                 time_s=time.perf_counter() - start,
+                report=run.report,
             )
         )
     progress("done", steps, steps)
-    return Sweep(model=loaded.name, task=task, exact=exact, rows=rows, plans=dict(plans))
+    return Sweep(loaded.name, task, exact, rows, dict(plans), engine, accelerator)
 
 
 def _by_head(run: ea.Run) -> list[list[float]]:
@@ -166,6 +194,12 @@ def _by_head(run: ea.Run) -> list[list[float]]:
     return kept
 
 
+def _costs(report: ea.Report | None) -> tuple[str, ...]:
+    if report is None:
+        return ()
+    return f"{report.cycles / 1e6:.2f}", f"{report.energy_pj.total / 1e6:.2f}"
+
+
 def format_table(result: Sweep) -> str:
     """The rows as a plain-text table, with a line above that says what was measured."""
     exact = result.exact
@@ -173,6 +207,10 @@ def format_table(result: Sweep) -> str:
     fidelity = result.task.fidelity_name.replace("_", " ")
     head = ("setting", "p", "kept", "mass", name, "change % [95 % interval]", fidelity)
     lines = [("exact", "0", "1.000", "1.000", f"{exact.metric:.4f}", "", "1.0000")]
+    simulated = any(row.report is not None for row in result.rows)
+    if simulated:
+        head += ("Mcycles", "energy uJ")
+        lines = [(*line, "", "") for line in lines]
     for row in result.rows:
         c = row.change
         interval = f"[{100 * c.relative_low:+.2f}, {100 * c.relative_high:+.2f}]"
@@ -181,10 +219,11 @@ def format_table(result: Sweep) -> str:
                 row.variant,
                 f"{row.p:g}",
                 f"{row.kept_fraction:.3f}",
-                f"{row.mass_kept:.3f}",
+                "-" if row.mass_kept is None else f"{row.mass_kept:.3f}",
                 f"{row.metric:.4f}",
                 f"{100 * c.relative:+7.2f} {interval:>18}",
                 f"{row.fidelity:.4f}",
+                *_costs(row.report),
             )
         )
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
@@ -200,6 +239,9 @@ def format_table(result: Sweep) -> str:
         f"{result.model}, {result.task.name}: {exact.examples} examples, {exact.sequences} "
         f"sequences, {exact.tokens} tokens (about {exact.tokens // exact.sequences} each)"
     )
+    if result.accelerator is not None:
+        config = result.accelerator.config
+        title += f"\nengine {result.engine}, formats {config.formats}, digest {config.digest}"
     return "\n".join(
         [title, text(head), "-" * (sum(widths) + 2 * (len(widths) - 1)), *map(text, lines)]
     )
