@@ -40,7 +40,7 @@ const PaperFigures& Published(const Request& r) {
 }
 
 std::int64_t PaddedN(const Request& r) {
-  return r.options.padded_n == 0 ? r.config.n : r.options.padded_n;
+  return r.options.padded_n == 0 ? std::max(r.job.queries, r.job.keys) : r.options.padded_n;
 }
 
 MachineResult Elsewhere(const Request& r) {

@@ -30,7 +30,8 @@ struct MachineOptions {
   SpattenOptions spatten;
   // Carries cascade token pruning from head to head; null: none. Changed by each run of "spatten".
   SpattenTokens* spatten_tokens = nullptr;
-  std::int64_t padded_n = 0;                // rows a GPU pads to; 0: the configuration's n
+  // Rows that a GPU pads inputs to, for instance the trace's n; 0: the head's own, no padding.
+  std::int64_t padded_n = 0;
   const PaperFigures* published = nullptr;  // needed by v100-* and tpuv2-*
 };
 

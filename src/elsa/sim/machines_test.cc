@@ -102,17 +102,21 @@ TEST(PublishedMachines, MultiplyTheBaseByTheRatio) {
   EXPECT_EQ(gpu.model, MachineModel::kPublishedRatio);
 }
 
-TEST(PublishedMachines, PeakIsPaddedAndCausalSavesNothing) {
+TEST(PublishedMachines, PeakIsPaddedAsAskedAndCausalSavesNothing) {
   const PaperFigures figures = Figures();
   MachineOptions options;
   options.published = &figures;
-  const double full_s = 4.0 * 512 * 512 * 64 / 1e12;
-  for (const bool causal : {false, true}) {
-    const fixed::Job job = ZeroJob(100, 100, 64, causal);
-    EXPECT_DOUBLE_EQ(RunMachine("v100-peak", Config(), job, nullptr, options).batch_s, full_s);
-    EXPECT_DOUBLE_EQ(RunMachine("tpuv2-peak", Config(), job, nullptr, options).batch_s, full_s / 4);
+  for (const std::int64_t padded : {100, 128, 512}) {
+    options.padded_n = padded;
+    const double full_s = 4.0 * static_cast<double>(padded * padded) * 64 / 1e12;
+    for (const bool causal : {false, true}) {
+      const fixed::Job job = ZeroJob(100, 100, 64, causal);
+      EXPECT_DOUBLE_EQ(RunMachine("v100-peak", Config(), job, nullptr, options).batch_s, full_s);
+      EXPECT_DOUBLE_EQ(RunMachine("tpuv2-peak", Config(), job, nullptr, options).batch_s,
+                       full_s / 4);
+    }
   }
-  options.padded_n = 100;
+  options.padded_n = 0;  // its own rows
   EXPECT_DOUBLE_EQ(
       RunMachine("v100-peak", Config(), ZeroJob(100, 100, 64), nullptr, options).batch_s,
       4.0 * 100 * 100 * 64 / 1e12);
