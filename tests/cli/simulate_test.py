@@ -163,6 +163,10 @@ def test_machines_stand_in_the_order_asked_for(trace, plan):
     names = [row["machine"] for row in everything]
     assert len(set(names)) == len(names) > 8
     assert all(row["notes"] for row in everything)
+    with_mass = simulate(trace, "--machine", "top-k,ideal", "--values", plan=plan)["machines"]
+    assert with_mass[1]["mass_kept"] == 1
+    assert 0 < with_mass[0]["mass_kept"] < 1
+    assert everything[0]["mass_kept"] is None
 
 
 def test_advice_is_what_the_larger_machine_then_does(trace, plan):

@@ -199,6 +199,7 @@ void PrintMachines(const Json& machines) {
                {"over ideal"},
                {"preprocess"},
                {"kept fraction"},
+               {"mass kept"},
                {"batch us"}});
   for (const Json& m : machines) {
     const double pairs = m["pairs"];
@@ -207,6 +208,7 @@ void PrintMachines(const Json& machines) {
                   m["cycles_over_ideal"].is_null() ? "-" : Fixed(m["cycles_over_ideal"], 3),
                   m["cycles"].get<double>() > 0 ? Fixed(m["preprocess_cycles"], 0) : "-",
                   pairs > 0 ? Fixed(m["kept_pairs"].get<double>() / pairs, 4) : "-",
+                  m["mass_kept"].is_null() ? "-" : Fixed(m["mass_kept"], 4),
                   Fixed(1e6 * m["batch_s"].get<double>(), 2)});
   }
   table.Print();
@@ -335,7 +337,8 @@ void AddSimulateCommand(CLI::App& app) {
       ->delimiter(',')
       ->type_name("NAMES");
   command->add_flag("--values", options->values,
-                    "Compute the outputs too, bit by bit, and their error against exact");
+                    "Compute the outputs too, bit by bit, and their error against exact; of the "
+                    "machines beside, the softmax mass of the keys they keep");
   command->add_flag("--no-advice", options->no_advice, "Do not look for the best larger parameter");
   command
       ->add_option("--technology", options->technology,

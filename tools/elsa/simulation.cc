@@ -141,6 +141,7 @@ class TraceSimulation {
     sim::MachineOptions machine;
     machine.published = &published_;
     machine.d = d;
+    machine.mass = options_.values;
     for (const std::string& name : options_.others) {
       results.push_back(sim::RunMachine(name, config_, head.job, head.candidates, machine));
     }

@@ -188,6 +188,7 @@ Json MachineJson(const sim::MachineResult& result, double ideal_cycles) {
             {"pairs", result.pairs},
             {"scored_pairs", result.scored_pairs},
             {"kept_pairs", result.kept_pairs},
+            {"mass_kept", result.mass_sum > 0 ? Json(result.MassKept()) : Json()},
             {"packing_utilisation", result.PackingUtilisation()},
             {"notes", result.notes}};
   return json;
