@@ -21,7 +21,8 @@ inline std::int64_t Between(std::int64_t low, std::int64_t high, Random& random)
 inline Config RandomMachine(Random& random) {
   Config config;
   constexpr std::int64_t kComponents[] = {8, 16, 32, 64};
-  config.banks = std::int64_t{1} << Between(0, 3, random);
+  constexpr std::int64_t kBanks[] = {1, 2, 3, 4, 5, 8};
+  config.banks = kBanks[random.Below(6)];
   config.n = config.banks * Between(2, 9, random);
   config.d = kComponents[random.Below(4)];
   config.k = Between(3, 70, random);
