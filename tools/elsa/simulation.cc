@@ -141,6 +141,7 @@ class TraceSimulation {
     sim::MachineOptions machine;
     machine.published = &published_;
     machine.d = d;
+    machine.padded_n = std::max(trace_.n_q(), trace_.n_k());
     machine.mass = options_.values;
     for (const std::string& name : options_.others) {
       results.push_back(sim::RunMachine(name, config_, head.job, head.candidates, machine));
