@@ -215,11 +215,12 @@ class Report:
         return told["sentence"] + (some if told["heads"] < self.heads else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """The report in plain types, with the keys of `elsa simulate --json`."""
+        """The report in plain types; what `elsa simulate --json` also has, has its key."""
         energy, formats, total = self.energy_pj, self.formats, HeadStats.total(self.stats)
         return {
             "digest": self.config.digest,
-            "config": self.config.to_dict(),
+            "format_set": self.config.formats,
+            "parameters": self.config.to_dict(),
             "operations": self.heads,
             "cycles": self.cycles,
             **{f"{phase}_cycles": cycles for phase, cycles in self.phases.items()},

@@ -493,7 +493,11 @@ Q = np.zeros((1, 2, 3, 4), np.float32)
         (dict(scale=float("nan")), ValueError, "scale: expected a finite number"),
         (dict(lengths=[1, 2]), ValueError, "lengths: expected 1 values"),
         (dict(lengths=[4]), ValueError, "expected 0 to 3, got 4"),
-        (dict(engine="cpu"), ValueError, "engine: expected one of reference, fixed, sim, got 'cpu'"),
+        (
+            dict(engine="cpu"),
+            ValueError,
+            "engine: expected one of reference, fixed, sim, got 'cpu'",
+        ),
         (dict(threads=0), ValueError, "threads: expected 1 or more, got 0"),
         (dict(threads=10**12), ValueError, "threads: expected at most"),
         (dict(threads=1.5), TypeError, "threads: expected an integer, got 1.5"),

@@ -83,7 +83,7 @@ class Sweep:
         machine = {}
         if self.accelerator is not None:
             config = self.accelerator.config
-            machine = {"digest": config.digest, "formats": config.formats}
+            machine = {"digest": config.digest, "format_set": config.formats}
         return {
             "model": self.model,
             "task": self.task.name,
