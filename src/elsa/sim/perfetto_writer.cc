@@ -115,9 +115,9 @@ void PerfettoWriter::Details::Flow(std::uint64_t id, bool last) {
 
 void PerfettoWriter::AddSlice(std::uint64_t track, std::int64_t begin, std::int64_t end,
                               const Details& details) {
-  Event first{begin, begin < end ? kBegin : kPoint, details.event_};
+  Event first{begin, details.event_};
   first.message.Varint(event::kTrackUuid, track);
-  Event last{end, begin < end ? kEnd : kPoint, {}};
+  Event last{end, {}};
   last.message.Varint(event::kType, event::kSliceEnd);
   last.message.Varint(event::kTrackUuid, track);
   events_.push_back(std::move(first));
@@ -125,7 +125,7 @@ void PerfettoWriter::AddSlice(std::uint64_t track, std::int64_t begin, std::int6
 }
 
 void PerfettoWriter::AddCount(std::uint64_t counter, std::int64_t time, std::int64_t value) {
-  Event count{time, kPoint, {}};
+  Event count{time, {}};
   count.message.Varint(event::kType, event::kCounter);
   count.message.Varint(event::kTrackUuid, counter);
   count.message.Int(event::kCounterValue, value);
@@ -133,9 +133,9 @@ void PerfettoWriter::AddCount(std::uint64_t counter, std::int64_t time, std::int
 }
 
 std::string PerfettoWriter::Take() {
-  std::stable_sort(events_.begin(), events_.end(), [](const Event& a, const Event& b) {
-    return a.time != b.time ? a.time < b.time : a.order < b.order;
-  });
+  // Stable: at one time, a slice ends before the next of its track begins.
+  std::stable_sort(events_.begin(), events_.end(),
+                   [](const Event& a, const Event& b) { return a.time < b.time; });
 
   // The first packet resets the reader's tables of strings and fills them; the others need them.
   ProtobufMessage file;

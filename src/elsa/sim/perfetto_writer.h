@@ -18,8 +18,7 @@ namespace elsa::sim {
 class PerfettoWriter {
  public:
   // The number of a new track: a row under `parent` (0: at the top), by rank among its siblings.
-  // Perfetto draws siblings of one name as one track; slices of one number must not overlap
-  // without nesting.
+  // Perfetto draws siblings of one name as one track.
   std::uint64_t AddTrack(std::uint64_t parent, std::string_view name, std::int64_t rank);
   // A track that other tracks are under.
   std::uint64_t AddGroup(std::uint64_t parent, std::string_view name, std::int64_t rank);
@@ -43,6 +42,7 @@ class PerfettoWriter {
     ProtobufMessage event_;
   };
 
+  // Slices of one track are added in the order of their begins and do not overlap.
   // Units: nanoseconds of the trace. begin <= end.
   void AddSlice(std::uint64_t track, std::int64_t begin, std::int64_t end, const Details& details);
   // The counter's value from this time on.
@@ -52,11 +52,8 @@ class PerfettoWriter {
   std::string Take();
 
  private:
-  // At one time slices end before others begin; one without length does both in between.
-  enum Order { kEnd, kPoint, kBegin };
   struct Event {
     std::int64_t time;
-    Order order;
     ProtobufMessage message;
   };
 
