@@ -46,6 +46,9 @@ def test_demo_leaves_tables_plans_traces_and_pictures(done):
     assert ea.Trace.open(str(out / "toy-bert/trace.safetensors")).layers == 3
     rows = json.loads((out / "results.json").read_text())["models"][0]["rows"]
     assert len(rows) == 6
+    machine = json.loads((out / "results.json").read_text())["models"][0]["accelerator"]
+    assert 0 < machine["cycles"] == sum(machine["causes"].values())
+    assert "On the simulated accelerator" in printed
     assert (out / "toy-bert/table.txt").read_text().strip() in printed
 
 
