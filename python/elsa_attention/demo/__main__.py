@@ -1,4 +1,4 @@
-"""python -m elsa_attention.demo: captures, calibrates, evaluates, explains and draws."""
+"""python -m elsa_attention.demo: captures, calibrates, evaluates, explains, simulates and draws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elsa_attention.commands.console import Parser, run
 from elsa_attention.commands.evaluate import add_p_option
@@ -55,16 +55,17 @@ def _demo(args: argparse.Namespace) -> None:
 
     out = Path(args.out)
     start = time.perf_counter()
-    sweeps = [_job(model, task, args.p, out) for model, task in jobs]
-    pictures.metric_against_kept(sweeps, out / "metric-against-kept.png")
-    report = {"models": [sweep.as_json() for sweep in sweeps]}
+    done = [_job(model, task, args.p, out) for model, task in jobs]
+    pictures.metric_against_kept([sweep for sweep, _ in done], out / "metric-against-kept.png")
+    report = {"models": [sweep.as_json() | {"accelerator": machine} for sweep, machine in done]}
     (out / "results.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(f"{time.perf_counter() - start:.0f} s. Tables, plans, traces and pictures: {out}/")
 
 
-def _job(name: str, task: Task, ps: list[float], out: Path) -> Sweep:
+def _job(name: str, task: Task, ps: list[float], out: Path) -> tuple[Sweep, dict[str, Any]]:
     import elsa_attention as ea
     from elsa_attention.demo import pictures, story
+    from elsa_attention.demo.machine import on_the_accelerator
     from elsa_attention.models import load
     from elsa_attention.tasks.base import spread
     from elsa_attention.tasks.sweep import format_table, sweep
@@ -104,7 +105,11 @@ def _job(name: str, task: Task, ps: list[float], out: Path) -> Sweep:
     row = next(r for r in result.rows if r.p == shown)
     pictures.kept_by_head(loaded.name, shown, row.kept_by_head, folder / "kept-by-head.png")
     pictures.attention_of_head(scene, folder / "attention-of-one-head.png")
-    return result
+
+    _say(f"{loaded.name}: simulating the accelerator")
+    told, machine = on_the_accelerator(trace, shown)
+    print(told + "\n")
+    return result, machine
 
 
 def _capture(loaded: LoadedModel, sequences: list[list[int]], path: Path) -> None:
