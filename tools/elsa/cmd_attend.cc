@@ -3,9 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <iostream>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,6 +17,7 @@
 #include "elsa/io/safetensors.h"
 #include "elsa/io/trace_file.h"
 #include "elsa/output.h"
+#include "elsa/output_error.h"
 #include "elsa/progress.h"
 #include "elsa/reference/attention.h"
 #include "elsa/sim/attend.h"
@@ -58,19 +57,12 @@ One number for a script:
 // What one head, one layer or everything cost.
 struct Cost {
   reference::HeadStats stats;
-  double difference = 0;  // sum of squares against exact
-  double exact = 0;       // sum of squares of exact
+  OutputError error;
 
   Cost& operator+=(const Cost& other) {
     stats += other.stats;
-    difference += other.difference;
-    exact += other.exact;
+    error += other.error;
     return *this;
-  }
-  // Without any exact output to compare with: 0 if none was made either.
-  double RelativeError() const {
-    if (exact > 0) return std::sqrt(difference / exact);
-    return difference > 0 ? std::numeric_limits<double>::infinity() : 0.0;
   }
 };
 
@@ -104,22 +96,6 @@ struct LayerResult {
   std::array<std::int64_t, 4> shape{};
 };
 
-Cost CompareHead(const View<const float, 4>& output, const View<const double, 4>& exact,
-                 std::int64_t head) {
-  Cost cost;
-  for (std::int64_t b = 0; b < output.shape[0]; ++b) {
-    for (std::int64_t i = 0; i < output.shape[2]; ++i) {  // padded rows are 0 in both
-      for (std::int64_t c = 0; c < output.shape[3]; ++c) {
-        const double e = exact(b, head, i, c);
-        const double diff = output(b, head, i, c) - e;
-        cost.difference += diff * diff;
-        cost.exact += e * e;
-      }
-    }
-  }
-  return cost;
-}
-
 LayerResult AttendLayer(const Engine& engine, const reference::AttentionInputs& inputs,
                         const Plan* plan, std::int64_t layer, reference::AttendOptions options) {
   LayerResult result;
@@ -142,8 +118,7 @@ LayerResult AttendLayer(const Engine& engine, const reference::AttentionInputs& 
   plain.threads = options.threads;
   reference::Attend(inputs, nullptr, layer, exact, plain);
   for (std::int64_t head = 0; head < inputs.heads(); ++head) {
-    Cost cost = CompareHead(output, exact, head);
-    cost.stats = stats[head];
+    const Cost cost{stats[head], ErrorOf(output, exact, head)};
     result.heads.push_back(cost);
     result.all += cost;
   }
@@ -153,7 +128,7 @@ LayerResult AttendLayer(const Engine& engine, const reference::AttentionInputs& 
 Json ToJson(const Cost& cost, bool mass) {
   return {{"kept_fraction", cost.stats.kept_fraction()},
           {"mass_kept", mass ? Json(cost.stats.mass_kept()) : Json()},
-          {"output_rel_l2", cost.RelativeError()},
+          {"output_rel_l2", cost.error.Relative()},
           {"pairs", cost.stats.pairs},
           {"kept", cost.stats.kept},
           {"queries", cost.stats.queries},

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <limits>
 #include <utility>
 
 #include "elsa/base/error.h"
@@ -23,21 +21,6 @@ struct KeptHead {
   sim::Work work;
   fixed::Candidates candidates;
 };
-
-OutputError ErrorOf(const View<float, 4>& output, const View<double, 4>& exact, std::int64_t head) {
-  OutputError error;
-  for (std::int64_t b = 0; b < output.shape[0]; ++b) {
-    for (std::int64_t i = 0; i < output.shape[2]; ++i) {
-      for (std::int64_t c = 0; c < output.shape[3]; ++c) {
-        const double e = exact(b, head, i, c);
-        const double difference = output(b, head, i, c) - e;
-        error.difference += difference * difference;
-        error.exact += e * e;
-      }
-    }
-  }
-  return error;
-}
 
 // One layer at a time; results of heads are put where they belong whatever thread they ran on.
 class TraceSimulation {
@@ -177,17 +160,6 @@ class TraceSimulation {
 };
 
 }  // namespace
-
-double OutputError::Relative() const {
-  if (exact > 0) return std::sqrt(difference / exact);
-  return difference > 0 ? std::numeric_limits<double>::infinity() : 0.0;
-}
-
-OutputError& OutputError::operator+=(const OutputError& other) {
-  difference += other.difference;
-  exact += other.exact;
-  return *this;
-}
 
 HeadRun& HeadRun::operator+=(const HeadRun& other) {
   report += other.report;

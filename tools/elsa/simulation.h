@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "elsa/io/trace_file.h"
+#include "elsa/output_error.h"
 #include "elsa/params/config.h"
 #include "elsa/params/plan.h"
 #include "elsa/sim/advice.h"
@@ -18,14 +19,6 @@
 #include "elsa/sim/machines.h"
 
 namespace elsa {
-
-// Squared norms behind output_rel_l2; summed over heads.
-struct OutputError {
-  double difference = 0;
-  double exact = 0;
-  double Relative() const;
-  OutputError& operator+=(const OutputError& other);
-};
 
 // One (layer, head), over the batch, or a sum of several.
 struct HeadRun {
