@@ -248,6 +248,42 @@ def test_plans_of_another_machine_are_refused(tmp_path, trace, learned, words):
     assert_refused(tmp_path, "simulate", trace, *MACHINE, "--plan", plan, words=words)
 
 
+@pytest.mark.parametrize("output", ["--csv", "--timeline"])
+def test_no_output_replaces_an_input(tmp_path, trace, output):
+    config = tmp_path / "machine.toml"
+    config.write_text((ROOT / "configs/tiny.toml").read_text())
+    technology = tmp_path / "technology.toml"
+    technology.write_text((ROOT / "data/tech/paper-40nm.toml").read_text())
+    for name, path in (("--config", config), ("--technology", technology)):
+        words = ["an output other than the inputs", path]
+        assert_refused(tmp_path, "simulate", trace, name, path, output, path, words=words)
+
+
+def test_two_outputs_in_one_file_are_refused(tmp_path, trace):
+    outputs = ["--csv", tmp_path / "x", "--timeline", f"{tmp_path}/./x"]
+    assert_refused(tmp_path, "simulate", trace, *MACHINE, *outputs, words=["same file twice"])
+
+
+def test_a_run_that_fails_in_a_later_layer_leaves_no_timeline(tmp_path):
+    tensors = random_tensors(d=8, n_q=12)
+    tensors["layer.1.bias"] = random_tensors(d=8, n_q=12, bias=True)["layer.1.bias"]
+    trace = write_trace(tmp_path / "bias.safetensors", tensors)
+    outputs = ["--timeline", tmp_path / "x", "--csv", tmp_path / "y"]
+    tiny = ["--config", ROOT / "configs/tiny.toml"]
+    assert_refused(tmp_path, "simulate", trace, *tiny, *outputs, words=["bias"])
+
+
+def test_a_partial_technology_is_refused(tmp_path, trace):
+    partial = ROOT / "data/tech/open-nangate45.toml"
+    words = ["open-nangate45: hash_unit", "a partial table"]
+    assert_refused(tmp_path, "simulate", trace, *MACHINE, "--technology", partial, words=words)
+
+
+def test_machines_may_stand_before_the_trace(trace):
+    report = run_json("simulate", "--machine", "base,ideal", trace, *MACHINE, "--machine", "cpu")
+    assert [machine["machine"] for machine in report["machines"]] == ["base", "ideal", "cpu"]
+
+
 def test_vectors_longer_than_the_machines_are_refused(tmp_path):
     trace = write_trace(tmp_path / "wide.safetensors", random_tensors(d=80))
     assert_refused(tmp_path, "simulate", trace, words=["80", "64"])

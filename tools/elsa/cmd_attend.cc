@@ -226,6 +226,7 @@ void RunAttend(const Options& options) {
   const Engine engine = EngineOf(options);
   std::optional<Plan> plan;
   std::vector<std::string> files = {options.trace};
+  if (options.config.file()) files.push_back(*options.config.file());
   if (options.plan) {
     plan = io::ReadPlan(*options.plan);
     files.push_back(*options.plan);

@@ -14,6 +14,7 @@
 #include "elsa/config_options.h"
 #include "elsa/cost/energy.h"
 #include "elsa/cost/node_scaling.h"
+#include "elsa/cost/power.h"
 #include "elsa/io/atomic_file.h"
 #include "elsa/io/mapped_file.h"
 #include "elsa/io/plan_file.h"
@@ -214,10 +215,11 @@ void PrintMachines(const Json& machines) {
   table.Print();
 }
 
-// The first of elsa and base that was asked for is the report; all machines are in "machines".
+// The first of elsa and base that was asked for is the report, and what `csv` lists; all machines
+// are in "machines".
 Json Simulate(const Options& options, const Config& config, const io::Trace& trace,
               const std::optional<Plan>& plan, const std::vector<std::string>& machines,
-              const cost::Technology& technology) {
+              const cost::Technology& technology, std::string* csv) {
   const Plan* with = plan ? &*plan : nullptr;
   SimulationOptions simulation;
   simulation.threads = options.threads;
@@ -226,7 +228,6 @@ Json Simulate(const Options& options, const Config& config, const io::Trace& tra
   const bool elsa_wanted = Has(machines, "elsa") || (plan && !base_wanted);
   std::vector<sim::MachineResult> results;
   Json report;
-  std::string csv;
   const auto run = [&](const std::string& name, const Plan* plan_of_run) {
     simulation.values = options.values && report.is_null();
     simulation.advice = !options.no_advice && report.is_null();
@@ -234,7 +235,7 @@ Json Simulate(const Options& options, const Config& config, const io::Trace& tra
     if (report.is_null()) {
       report = {{"machine", name}};
       report.update(SimulationJson(config, technology, result));
-      csv = SimulationCsv(config, technology, result);
+      *csv = SimulationCsv(config, technology, result);
     }
     if (Has(machines, name)) results.push_back(AsMachine(name, config, result));
     for (const sim::MachineResult& other : result.others) results.push_back(other);
@@ -252,7 +253,6 @@ Json Simulate(const Options& options, const Config& config, const io::Trace& tra
     }
   }
   report["machines"] = machines_json;
-  if (options.csv) io::WriteFileAtomically(*options.csv, csv);
   return report;
 }
 
@@ -260,8 +260,11 @@ void RunSimulate(Options& options) {
   const Config config = options.config.Resolve();
   const std::vector<std::string> machines = MachinesOf(options);
   const cost::Technology technology = ReadTechnology(options);
+  cost::PeakPower(config, technology);  // refuses a partial table before the work
   options.request.window = ParseWindow(options.timeline_window);
   std::vector<std::string> files = {options.trace};
+  if (options.config.file()) files.push_back(*options.config.file());
+  if (options.technology) files.push_back(*options.technology);
   std::optional<Plan> plan;
   if (options.plan) {
     plan = io::ReadPlan(*options.plan);
@@ -273,6 +276,7 @@ void RunSimulate(Options& options) {
   for (const auto& output : {options.csv, options.timeline}) {
     if (output) RequireWritable(*output, files);
   }
+  if (options.csv && options.timeline) RequireApart(*options.csv, *options.timeline);
   sim::WriteTimeline({}, config, options.timeline_format);  // refuses other formats before the work
   trace.CheckFinite();
 
@@ -284,14 +288,18 @@ void RunSimulate(Options& options) {
                  {"config", options.config.source()},
                  {"digest", Digest(config)},
                  {"format_set", FormatSetOf(config)}};
+  std::string timeline;
   if (options.timeline) {
-    const sim::Timeline timeline =
-        RecordTimeline(config, trace, plan ? &*plan : nullptr, options.request);
-    io::WriteFileAtomically(*options.timeline,
-                            sim::WriteTimeline(timeline, config, options.timeline_format));
+    timeline =
+        sim::WriteTimeline(RecordTimeline(config, trace, plan ? &*plan : nullptr, options.request),
+                           config, options.timeline_format);
     report["timeline"] = *options.timeline;
   }
-  report.update(Simulate(options, config, trace, plan, machines, technology));
+  std::string csv;
+  report.update(Simulate(options, config, trace, plan, machines, technology, &csv));
+  // Only now: what fails must leave nothing.
+  if (options.timeline) io::WriteFileAtomically(*options.timeline, timeline);
+  if (options.csv) io::WriteFileAtomically(*options.csv, csv);
   if (options.json) {
     PrintJson(report);
     return;
@@ -335,6 +343,7 @@ void AddSimulateCommand(CLI::App& app) {
       ->type_name("WORD");
   command->add_option("--machine", options->machines, "One or several, separated by commas, or all")
       ->delimiter(',')
+      ->allow_extra_args(false)  // a name behind a space is the trace
       ->type_name("NAMES");
   command->add_flag("--values", options->values,
                     "Compute the outputs too, bit by bit, and their error against exact; of the "

@@ -26,10 +26,10 @@ ConfigOptions::ConfigOptions(CLI::App* command, bool parameters) : values_(Field
 
 Config ConfigOptions::Resolve() const {
   Config config;
-  if (!path_.empty()) {
-    const io::MappedFile file(path_);
+  if (path_) {
+    const io::MappedFile file(*path_);
     const auto* text = reinterpret_cast<const char*>(file.bytes().data());
-    config = ParseConfig(std::string_view(text, file.bytes().size()), path_);
+    config = ParseConfig(std::string_view(text, file.bytes().size()), *path_);
   }
   if (formats_) SetFormats(&config, *formats_);
   for (std::size_t i = 0; i < values_.size(); ++i) {

@@ -24,11 +24,13 @@ class ConfigOptions {
   // given parameters replaced. Errors: as ParseConfig, ValidateConfig and SetValue; kIo.
   Config Resolve() const;
 
+  // The file, if the command line names one.
+  const std::optional<std::string>& file() const { return path_; }
   // The file's name, or "built-in".
-  std::string source() const { return path_.empty() ? "built-in" : path_; }
+  std::string source() const { return path_.value_or("built-in"); }
 
  private:
-  std::string path_;
+  std::optional<std::string> path_;
   std::optional<std::string> formats_;
   std::vector<std::optional<std::string>> values_;  // one per field
 };

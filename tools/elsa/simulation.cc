@@ -186,8 +186,8 @@ sim::MachineResult MeasureCpu(const io::Trace& trace, const Plan* plan, int thre
                         "fast library."
                       : "The plan's attention by the engine reference: plain code, not a fast "
                         "library.",
-                  "Median of three runs on this computer; latency is time per head with one head "
-                  "after the other on all threads."};
+                  "Median of three runs on this computer; one head after the other on all "
+                  "threads."};
   reference::AttendOptions attend;
   attend.threads = threads;
   std::array<double, 3> seconds{};

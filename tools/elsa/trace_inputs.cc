@@ -64,4 +64,14 @@ void RequireWritable(const std::string& output, const std::vector<std::string>& 
   const io::AtomicFile probe(output);  // creates its temporary file and removes it again
 }
 
+void RequireApart(const std::string& one, const std::string& other) {
+  std::error_code failed;  // a path that cannot be followed is refused by RequireWritable
+  if (std::filesystem::weakly_canonical(one, failed) !=
+      std::filesystem::weakly_canonical(other, failed)) {
+    return;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              other + ": expected an output of its own, got the same file twice");
+}
+
 }  // namespace elsa

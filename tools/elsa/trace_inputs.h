@@ -23,6 +23,9 @@ void RequirePlanFits(const Plan& plan, const std::string& plan_path, const io::T
 // Errors: kIo, kInvalidArgument.
 void RequireWritable(const std::string& output, const std::vector<std::string>& inputs);
 
+// Checks that two outputs are not the same file. Errors: kInvalidArgument.
+void RequireApart(const std::string& one, const std::string& other);
+
 }  // namespace elsa
 
 #endif  // ELSA_TOOLS_TRACE_INPUTS_H_
