@@ -1,5 +1,7 @@
 #include "elsa/cost/node_scaling.h"
 
+#include <algorithm>
+
 #include "elsa/base/error.h"
 #include "elsa/params/toml.h"
 
@@ -42,6 +44,8 @@ NodeScaling ParseNodeScaling(std::string_view toml, std::string_view name) {
     scaling.nodes.push_back(node);
   }
   reader.RefuseUnread();
+  std::sort(scaling.nodes.begin(), scaling.nodes.end(),
+            [](const ProcessNode& a, const ProcessNode& b) { return a.node_nm < b.node_nm; });
   if (scaling.nodes.empty()) reader.document().Fail(1, "nodes", "at least one", "none");
   return scaling;
 }
