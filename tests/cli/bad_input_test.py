@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cli_support import (
     BINARY,
+    ROOT,
     assert_refused,
     make_plan,
     metadata,
@@ -304,6 +305,13 @@ def test_an_input_is_never_overwritten(tmp_path, good, plan, command):
     targets = [good, link] + ([plan] if command == "attend" else [])
     for out in targets:
         assert_refused(tmp_path, *COMMANDS[command](good, plan, out), words=[out, "input"])
+
+
+def test_attend_never_overwrites_its_configuration(tmp_path, good):
+    config = tmp_path / "machine.toml"
+    config.write_text((ROOT / "configs/paper.toml").read_text())
+    args = ["attend", good, "--engine", "fixed", "--config", config, "-o", config]
+    assert_refused(tmp_path, *args, words=[config, "input"])
 
 
 @pytest.mark.parametrize(
