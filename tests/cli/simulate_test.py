@@ -222,6 +222,7 @@ def test_text_names_what_bounds_the_workload(trace, plan):
         (["--timeline", "x", "--timeline-window", "9:3"], ["timeline-window", "got '9:3'"]),
         (["--timeline", "x", "--timeline-format", "vcd"], ["expected", "perfetto", "kanata"]),
         (["--timeline", "x", "--timeline-head", 9], ["timeline: head: expected 0 to 2, got 9"]),
+        (["--csv", ""], ["output: expected a file name"]),
         (["--node-nm", 3], ["got 3"]),
         (["--formats", "best"], ["formats", "paper-literal, recommended"]),
         (["--technology", "none.toml"], ["none.toml"]),

@@ -54,6 +54,9 @@ void RequirePlanFits(const Plan& plan, const std::string& plan_path, const io::T
 }
 
 void RequireWritable(const std::string& output, const std::vector<std::string>& inputs) {
+  if (output.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "output: expected a file name, got an empty one");
+  }
   for (const std::string& input : inputs) {
     std::error_code missing;  // an output that does not exist yet equals no input
     if (std::filesystem::equivalent(output, input, missing)) {
