@@ -57,6 +57,8 @@ class Accelerator:
                     f"Accelerator: expected parameters of docs/reference/parameters.md{hint}, "
                     f"got {name}"
                 )
+        if formats is not None and (not isinstance(formats, str) or not formats):
+            raise ValueError(f"formats: expected paper-literal or recommended, got {formats!r}")
         values = {name: str(value) for name, value in parameters.items()}
         self._config = base.replace(formats or "", values)
 

@@ -373,6 +373,7 @@ def test_bad_options_of_calibrate_are_refused(tmp_path, good, options, words):
     ("options", "words"),
     [
         (["--engine", "cpu"], ["engine", "expected reference", "got cpu"]),
+        (["--formats", "recommended"], ["expected engine fixed or sim", "got reference"]),
         (["--engine", "gpu"], ["engine", "expected reference", "got gpu"]),
         (["--remainder", "mean"], ["--remainder", "--plan"]),
         (["--control", "random"], ["--control", "--plan"]),

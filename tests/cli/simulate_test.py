@@ -167,6 +167,10 @@ def test_machines_stand_in_the_order_asked_for(trace, plan):
     assert with_mass[1]["mass_kept"] == 1
     assert 0 < with_mass[0]["mass_kept"] < 1
     assert everything[0]["mass_kept"] is None
+    elsa, base = simulate(trace, "--machine", "elsa,base", "--values", plan=plan)["machines"]
+    exact = run_json("attend", trace, "--plan", plan)["mass_kept"]
+    assert abs(elsa["mass_kept"] - exact) < 0.05  # other candidates by rounding, not other weights
+    assert base["mass_kept"] is None  # values are computed for the first machine only
 
 
 def test_advice_is_what_the_larger_machine_then_does(trace, plan):

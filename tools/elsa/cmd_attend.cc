@@ -219,6 +219,10 @@ Engine EngineOf(const Options& options) {
     throw Error(ErrorCode::kUnsupported,
                 "control: expected engine reference, got " + options.engine);
   }
+  if (!accelerator && options.config.given()) {
+    throw Error(ErrorCode::kUnsupported,
+                "config, formats: expected engine fixed or sim, got " + options.engine);
+  }
   return {options.engine, accelerator ? options.config.Resolve() : Config()};
 }
 

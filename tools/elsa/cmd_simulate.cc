@@ -152,6 +152,8 @@ sim::MachineResult AsMachine(const std::string& name, const Config& config, cons
   result.latency_s = result.cycles / hz;
   result.batch_s = result.batch_min_s = result.batch_max_s =
       static_cast<double>(run.makespan_cycles) / hz;
+  result.mass_sum = run.mass_sum;
+  result.mass_queries = run.mass_queries;
   result.pairs = run.total.stats.pairs;
   result.scored_pairs = result.kept_pairs = run.total.stats.kept;
   result.notes = {"Simulated cycle by cycle; batch time is the makespan of all accelerators."};

@@ -24,6 +24,11 @@ ConfigOptions::ConfigOptions(CLI::App* command, bool parameters) : values_(Field
   }
 }
 
+bool ConfigOptions::given() const {
+  return path_ || formats_ ||
+         std::any_of(values_.begin(), values_.end(), [](const auto& v) { return v.has_value(); });
+}
+
 Config ConfigOptions::Resolve() const {
   Config config;
   if (path_) {

@@ -24,6 +24,8 @@ class ConfigOptions {
   // given parameters replaced. Errors: as ParseConfig, ValidateConfig and SetValue; kIo.
   Config Resolve() const;
 
+  // Whether the command line says anything about the machine.
+  bool given() const;
   // The file, if the command line names one.
   const std::optional<std::string>& file() const { return path_; }
   // The file's name, or "built-in".

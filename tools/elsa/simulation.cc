@@ -8,6 +8,7 @@
 #include "elsa/params/built_in.h"
 #include "elsa/params/paper_figures.h"
 #include "elsa/progress.h"
+#include "elsa/sim/machine_scores.h"
 #include "elsa/trace_inputs.h"
 
 namespace elsa {
@@ -63,6 +64,7 @@ class TraceSimulation {
     const std::int64_t items = inputs.batch() * inputs.heads();
     std::vector<std::vector<sim::MachineResult>> others(items);
     std::vector<std::optional<KeptHead>> kept(items);
+    std::vector<double> mass(items);
     const std::int64_t first = heads_seen_;
     heads_seen_ += items;
 
@@ -72,6 +74,9 @@ class TraceSimulation {
     attend.observe = [&](const fixed::HeadJob& head, const sim::Report&) {
       const std::int64_t item = head.batch * inputs.heads() + head.head;
       others[item] = RunOthers(head, inputs.query.shape[3]);
+      if (options_.values && head.job.keys > 0) {
+        for (std::int64_t i = 0; i < head.job.queries; ++i) mass[item] += MassOf(head, i);
+      }
       if (options_.advice && (first + item) % advice_step_ == 0 && head.job.queries > 0 &&
           head.job.keys > 0) {
         kept[item] = KeptHead{sim::WorkOf(head), {}};
@@ -81,6 +86,7 @@ class TraceSimulation {
     const sim::AttendResult result = sim::Attend(config_, inputs, plan_, layer, out, attend);
     AddHeads(inputs, result, out);
     for (const auto& head : others) AddOthers(head);
+    for (const double head : mass) run_.mass_sum += head;
     for (auto& head : kept) {
       if (head) kept_.push_back(std::move(*head));
     }
@@ -114,8 +120,13 @@ class TraceSimulation {
       run.formats = result.fixed.formats[head];
       if (options_.values) run.error = ErrorOf(out, exact, head);
       run_.total += run;
+      if (options_.values) run_.mass_queries += run.stats.queries - run.stats.empty_queries;
     }
     run_.heads.push_back(std::move(heads));
+  }
+
+  static double MassOf(const fixed::HeadJob& head, std::int64_t query) {
+    return head.candidates == nullptr ? 1 : sim::MassKept(head.job, *head.candidates, query);
   }
 
   std::vector<sim::MachineResult> RunOthers(const fixed::HeadJob& head, std::int64_t d) const {

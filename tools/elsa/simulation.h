@@ -38,6 +38,9 @@ struct TraceRun {
   double utilisation = 1;
   std::optional<sim::Advice> advice;  // of some heads, if asked for
   std::int64_t advice_heads = 0;
+  // Softmax mass on kept keys over the queries that see a key, if values were computed.
+  double mass_sum = 0;
+  std::int64_t mass_queries = 0;
   std::vector<sim::MachineResult> others;  // the machines asked for, summed over all heads
 };
 

@@ -1,5 +1,6 @@
 #include "elsa/simulation_report.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "elsa/cost/area.h"
@@ -181,7 +182,7 @@ Json MachineJson(const sim::MachineResult& result, double ideal_cycles) {
             {"selection_cycles", result.selection_cycles},
             {"cycles_over_ideal",
              result.cycles > 0 && ideal_cycles > 0 ? Json(result.cycles / ideal_cycles) : Json()},
-            {"latency_s", result.latency_s},
+            {"latency_s", result.latency_s / std::max(1.0, static_cast<double>(result.heads))},
             {"batch_s", result.batch_s},
             {"batch_min_s", result.batch_min_s},
             {"batch_max_s", result.batch_max_s},

@@ -35,6 +35,11 @@ std::optional<std::int64_t> Larger(const Config& config, std::int64_t Config::*m
   return twice;
 }
 
+// Not beyond what the field can have.
+std::int64_t Capped(const Field& field, std::int64_t from, std::int64_t to) {
+  return from < field.max ? std::min(to, field.max) : to;
+}
+
 const Field& FieldOf(std::int64_t Config::*member) {
   return *std::find_if(Fields().begin(), Fields().end(), [&](const Field& field) {
     return IsInteger(field) && std::get<std::int64_t Config::*>(field.member) == member;
@@ -127,10 +132,11 @@ Advice Advise(const Config& config, std::span<const Work> work) {
         &Config::division_multipliers, &Config::queue_depth, &Config::query_buffers}) {
     const std::optional<std::int64_t> larger = Larger(config, member);
     if (!larger) continue;
+    const Field& field = FieldOf(member);
     Config changed = config;
-    changed.*member = *larger;
+    changed.*member = Capped(field, config.*member, *larger);
     if (!IsMachine(changed)) continue;
-    Trial trial{FieldOf(member).key, config.*member, *larger, Run(changed, work).cycles, 1};
+    Trial trial{field.key, config.*member, changed.*member, Run(changed, work).cycles, 1};
     trial.speedup =
         trial.cycles > 0 ? static_cast<double>(now.cycles) / static_cast<double>(trial.cycles) : 1;
     advice.trials.push_back(trial);

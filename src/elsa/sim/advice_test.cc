@@ -65,6 +65,18 @@ TEST(Advice, TrialsAreSortedAndTheirCyclesAreThoseOfTheLargerMachine) {
   }
 }
 
+TEST(Advice, TriesTheLargestValueWhereTwiceIsTooMuch) {
+  Config config;
+  config.n = 64;
+  config.query_buffers = 9;
+  const Advice advice = AdviseOn(config, 0.1, 16);
+  const auto trial = std::find_if(advice.trials.begin(), advice.trials.end(), [](const Trial& t) {
+    return t.parameter == "machine.query_buffers";
+  });
+  ASSERT_NE(trial, advice.trials.end());
+  EXPECT_EQ(trial->to, 16);
+}
+
 TEST(Advice, LeavesOutWhatCannotGrow) {
   Config config;
   config.n = 4;  // one key a bank: no more banks, no more selectors
