@@ -26,7 +26,7 @@ import runs  # noqa: E402
 import tables  # noqa: E402
 import traces  # noqa: E402
 
-SECTIONS = ("quality", "speed", "latency", "machines", "sweep", "cpu")
+SECTIONS = ("quality", "speed", "latency", "machines", "sweep", "queues", "cpu")
 PAGE = ROOT / "docs" / "reference" / "accelerator-results.md"
 
 
@@ -63,7 +63,9 @@ def _arguments() -> argparse.Namespace:
 
 def _write_page(bench: runs.Bench) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    contents = {"losses": tables.loss_table(bench.folder)}
+    contents = {}
+    if all(bench.raw(f"quality-{workload}-{rule}").exists() for workload, rule in quality.GRID):
+        contents["losses"] = tables.loss_table(bench.folder)
     for name, (sections, make) in tables.TABLES.items():
         if all(bench.raw(section).exists() for section in sections):
             raw = [json.loads(bench.raw(s).read_text(encoding="utf-8")) for s in sections]

@@ -18,12 +18,12 @@ BOUNDS = {"conservative": 0.01, "moderate": 0.025, "aggressive": 0.05}
 RULES = {"paper": "paper", "mean": "paper + mean row"}
 # Enough values of p to bracket all three bounds.
 GRID = {
-    ("reactions", "paper"): (4, 4.5, 5, 5.5, 6),
-    ("reactions", "mean"): (4, 8, 16, 32, 64),
-    ("documents", "paper"): (0.5, 1, 1.5, 2, 3),
+    ("reactions", "paper"): (4, 4.5, 5, 5.5, 6, 7),
+    ("reactions", "mean"): (4, 8, 16, 20, 32, 64),
+    ("documents", "paper"): (0.5, 0.9, 1, 1.5, 1.7, 2, 2.5, 3),
     ("documents", "mean"): (1, 2, 4, 6, 8),
-    ("long", "paper"): (0.5, 1, 1.5, 2, 3),
-    ("long", "mean"): (1, 2, 4, 8, 16),
+    ("long", "paper"): (0.5, 0.8, 1, 1.4, 1.5, 2, 3),
+    ("long", "mean"): (1, 1.8, 2, 3.2, 4, 6, 8, 16),
 }
 LONG_LIMIT = 16  # texts of 512 tokens, half of them for calibration
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import quality
-from runs import CONFIGURATIONS, SWEEP, WORKLOADS
+from runs import QUEUES, SWEEP, WORKLOADS
 
 # Sec. V-C, V-D and V-E: data/paper/evaluation.toml.
 PAPER_LATENCY = {"base": 1.03, "conservative": 0.38, "moderate": 0.29, "aggressive": 0.26}
@@ -25,8 +25,9 @@ GROUPS = (
 REASONS = {
     "uneven banks": ("other_banks", "query_buffer", "queue_full"),
     "scan": ("selection",),
+    "division": ("division",),
     "preprocessing": ("phase",),
-    "rest": ("fill", "hash", "division", "sums", "done"),
+    "rest": ("fill", "hash", "sums", "done"),
 }
 
 
@@ -263,6 +264,16 @@ def depth_table(raw: dict[str, Any]) -> list[str]:
     return table(["rule", "p", "P_c", *(f"{d}, {b}" for d, b in pairs)], rows, 1)
 
 
+def queue_table(raw: dict[str, Any]) -> list[str]:
+    """Cycles over those of the defaults, the last column."""
+    rows = []
+    for row in raw["rows"]:
+        cells = [f"{cycles / row['cycles'][-1]:.3f}" for cycles in row["cycles"]]
+        rows.append([row["workload"], row["rule"], row["configuration"], f"{row['p']:g}", *cells])
+    header = ["input", "rule", "configuration", "p", *(f"{d}, {b}" for d, b in QUEUES)]
+    return table(header, rows, 3)
+
+
 def balance_table(raw: dict[str, Any]) -> list[str]:
     rows = []
     for rule, p in dict.fromkeys((row["rule"], row["p"]) for row in raw["rows"]):
@@ -309,20 +320,32 @@ def speed_table(raw: dict[str, Any]) -> list[str]:
 
 
 def cpu_table(cpu: dict[str, Any], latency: dict[str, Any]) -> list[str]:
+    """Gains are over torch's fastest round."""
     rows = []
     for workload, seconds in cpu["seconds_per_head"].items():
         runs = [r for r in latency["rows"] if r["workload"] == workload]
-        base = next(r for r in runs if r["configuration"] == "base")
-        us = [1e6 * seconds[name] for name in ("median", "least", "most")]
-        cells = [f"{us[0]:.1f} ({us[1]:.1f} to {us[2]:.1f})"]
-        chosen = [r for r in runs if r["rule"] == "paper" and r["configuration"] in CONFIGURATIONS]
-        for row in (base, chosen[0]):
+        base = [r for r in runs if r["configuration"] == "base"]
+        chosen = [r for r in runs if r["configuration"] == "conservative"]
+        least, median = 1e6 * seconds["least"], 1e6 * seconds["median"]
+        for row in base + chosen:
             one = row["cycles"] / row["operations"] / 1000
             many = 1e6 * row["makespan_s"] / row["operations"]
-            cells += [f"{one:.2f}", f"{many:.2f}", f"{us[0] / many:.0f}"]
-        rows.append([workload, *cells])
-    header = ["input", "torch us a head (least to most)", "base, one", "base, twelve", "gain"]
-    return table([*header, "conservative, one", "conservative, twelve", "gain"], rows)
+            name = row["configuration"] + (", mean row" if row["rule"] == "mean" else "")
+            rows.append(
+                [
+                    workload,
+                    name,
+                    f"{least:.0f}",
+                    f"{median:.0f}",
+                    f"{one:.2f}",
+                    f"{least / one:.0f}",
+                    f"{many:.3f}",
+                    percent(row["utilisation"], 0),
+                    f"{least / many:.0f}",
+                ]
+            )
+    header = ["input", "configuration", "torch fastest us", "median", "one us", "gain"]
+    return table([*header, "twelve us", "used", "gain"], rows, 2)
 
 
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., list[str]]]] = {
@@ -333,6 +356,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., list[str]]]] = {
     "a3": (("machines",), a3_table),
     "selectors": (("sweep",), selector_table),
     "depth": (("sweep",), depth_table),
+    "queues": (("queues",), queue_table),
     "balance": (("sweep",), balance_table),
     "speed": (("speed",), speed_table),
     "cpu": (("cpu", "latency"), cpu_table),
