@@ -82,7 +82,9 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     }  # fmt: skip
     assert sum(n.endswith(".so") for n in names) == 1
     assert {"elsa_attention/py.typed", "elsa_attention/_core.pyi"} <= set(package)
-    assert {n.rpartition(".")[2] for n in package} <= {"py", "pyi", "typed", "so"}
+    assert {n.rpartition(".")[2] for n in package} <= {"py", "pyi", "typed", "so", "toml"}
+    machines = {n.rpartition("/")[2] for n in package if n.endswith(".toml")}
+    assert machines == {path.name for path in (ROOT / "configs").iterdir()}
     assert told["Name"] == "elsa-attention" and told["License-Expression"] == "Apache-2.0"
     assert any(n.endswith("/LICENSE") for n in names)
     needed = [line for line in told.get_all("Requires-Dist") if "extra ==" not in line]
