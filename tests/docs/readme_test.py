@@ -40,7 +40,7 @@ def test_every_elsa_command_of_the_readme_runs(desk):
         if line.startswith("elsa ")
     ]
     assert [c.split()[1] for c in commands] == [
-        "capture", "calibrate", "attend", "inspect", "evaluate", "params",
+        "capture", "calibrate", "attend", "inspect", "evaluate", "params", "calibrate", "simulate",
     ]  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for command in commands:
@@ -69,7 +69,9 @@ query, key, value = torch.randn(3, 2, 4, 12, 8)
         [sys.executable, "-c", setup + code], cwd=desk, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert 0 < float(done.stdout.split()[-1]) < 1
+    kept, cycles, energy_pj, *sentence = done.stdout.split()
+    assert 0 < float(kept) < 1
+    assert int(cycles) > 0 and float(energy_pj) > 0 and sentence[0] == "Preprocessing"
 
 
 def test_files_that_the_readme_links_exist():
