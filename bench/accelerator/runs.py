@@ -60,13 +60,6 @@ class Bench:
         result["attention_cycles"] = result.pop("modules")["attention_unit"]["cycles"]
         return result, seconds
 
-    def attend(self, workload: str, p: float, rule: str) -> dict[str, Any]:
-        """`elsa attend`, the floating-point reference: softmax mass kept."""
-        plan = str(self.plan(workload, p))
-        trace = str(self.traces[workload]["evaluation"])
-        options = ("--plan", plan, "--remainder", _PLAN[rule], "--json")
-        return self.run("attend", trace, *options)[0]
-
     def run(self, *arguments: str) -> tuple[dict[str, Any], float]:
         """The command's JSON and its processor seconds."""
         print(" ".join(["elsa", *arguments]), file=sys.stderr, flush=True)
@@ -128,17 +121,15 @@ def _kept(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def machines(bench: Bench) -> dict[str, Any]:
-    """All machines on the same heads at p = 1, with ELSA's mass by the reference."""
+    """All machines on the same heads at p = 1."""
     tables = {}
     for workload in ("large", "long", "reactions"):
-        result, _ = bench.simulate(workload, 1.0, "paper", "--machine", "all")
-        mass = bench.attend(workload, 1.0, "paper")
+        result, _ = bench.simulate(workload, 1.0, "paper", "--machine", "all", "--values")
         for machine in result["machines"]:
             machine.pop("notes")
         tables[workload] = {
             "digest": result["digest"],
             "machines": result["machines"],
-            "elsa_mass_kept": mass["mass_kept"],
         }
         choice = quality.choose(bench.folder, workload, "paper")["moderate"]["p"]
         moderate, _ = bench.simulate(workload, choice, "paper")

@@ -164,14 +164,14 @@ def machine_table(raw: dict[str, Any]) -> list[str]:
             if m["cycles"] == 0:
                 continue
             after = m["cycles"] - m["preprocess_cycles"]
-            mass = f"{content['elsa_mass_kept']:.3f}" if name == "elsa" else "-"
+            mass = 1 if m["kept_pairs"] == m["pairs"] else m["mass_kept"]
             rows.append(
                 [
                     workload,
                     name,
                     m["model"],
                     f"{m['kept_pairs'] / m['pairs']:.3f}",
-                    mass,
+                    f"{mass:.3f}",
                     f"{m['cycles'] / ideal:.2f}",
                     f"{after / ideal:.2f}",
                     f"{base / m['cycles']:.2f}",
