@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "elsa/base/error.h"
+#include "elsa/base/integer_math.h"
 #include "elsa/params/config_check.h"
 #include "elsa/params/hash_shape.h"
 
@@ -151,13 +152,6 @@ bool IsFormat(const Field& field) { return field.key.starts_with("format."); }
 
 bool IsPowerOfTwo(std::int64_t value) { return value > 0 && (value & (value - 1)) == 0; }
 
-// The bits that count to `value`: ceil(log2(value)).
-std::int64_t BitsToCount(std::int64_t value) {
-  std::int64_t bits = 0;
-  while ((std::int64_t{1} << bits) < value) ++bits;
-  return bits;
-}
-
 std::string Is(std::string_view key, std::int64_t value) {
   return std::string(key) + " = " + std::to_string(value);
 }
@@ -194,7 +188,7 @@ std::optional<ConfigProblem> FormatProblem(const Config& config) {
   };
   // Our choice: dot products and accumulators of every machine fit 32 bits.
   const std::int64_t magnitude = config.qkv_integer_bits + config.qkv_fraction_bits;
-  const std::int64_t most = std::min<std::int64_t>(11, (30 - BitsToCount(config.d)) / 2);
+  const std::int64_t most = std::min<std::int64_t>(11, (30 - CeilLog2(config.d)) / 2);
   if (magnitude < 1 || magnitude > most) {
     return problem("format.qkv_fraction_bits",
                    "1 to " + std::to_string(most) + " bits together with " +
@@ -202,7 +196,7 @@ std::optional<ConfigProblem> FormatProblem(const Config& config) {
                        ", so that dot products fit 32 bits",
                    config.qkv_fraction_bits);
   }
-  const std::int64_t growth = magnitude + 2 + BitsToCount(config.n / config.banks + 1);
+  const std::int64_t growth = magnitude + 2 + CeilLog2(config.n / config.banks + 1);
   if (config.accumulator == Accumulator::kInteger &&
       growth + config.accumulator_fraction_bits > 30) {
     return problem("format.accumulator_fraction_bits",

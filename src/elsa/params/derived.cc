@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 
+#include "elsa/base/integer_math.h"
 #include "elsa/params/hash_shape.h"
 
 namespace elsa {
@@ -73,8 +74,6 @@ constexpr std::array kDerivedFields{
     DerivedField{"matrix_bytes", &Derived::matrix_bytes, "bytes", "n d qkv_bits / 8", "IV-C",
                  "Memory of each of the query, key, value and output matrices."},
 };
-
-std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 

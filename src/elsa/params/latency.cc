@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "elsa/base/integer_math.h"
 #include "elsa/params/derived.h"
 #include "elsa/params/hash_shape.h"
 
@@ -71,14 +72,6 @@ constexpr std::array kFields{
                  "Write m_o components to the output memory."},
 };
 
-std::int64_t Log2Ceil(std::int64_t value) {
-  std::int64_t bits = 0;
-  while ((std::int64_t{1} << bits) < value) ++bits;
-  return bits;
-}
-
-std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 std::span<const LatencyField> LatencyFields() { return kFields; }
@@ -88,7 +81,7 @@ Latencies LatenciesOf(const Config& config) {
   const auto shapes = HashShapes(config.hash, config.d, config.k);
   const auto factors = static_cast<std::int64_t>(shapes[0].factors.size());
   const bool mean_row = config.remainder == Remainder::kMean;
-  const std::int64_t dot = 1 + CeilDiv(Log2Ceil(config.d), kAdderLevels);
+  const std::int64_t dot = 1 + CeilDiv(CeilLog2(config.d), kAdderLevels);
 
   Latencies l;
   l.command_cycles = 1;
@@ -101,7 +94,7 @@ Latencies LatenciesOf(const Config& config) {
   l.norm_threshold_cycles = 2;
   l.mean_row_cycles = mean_row ? 3 : 0;
   l.select_read_cycles = 1;
-  l.select_distance_cycles = std::max<std::int64_t>(1, CeilDiv(Log2Ceil(config.k), kCounterLevels));
+  l.select_distance_cycles = std::max<std::int64_t>(1, CeilDiv(CeilLog2(config.k), kCounterLevels));
   l.select_similarity_cycles = 2;
   l.select_compare_cycles = 1;
   l.arbiter_cycles = 1;
@@ -109,7 +102,7 @@ Latencies LatenciesOf(const Config& config) {
   l.attention_dot_cycles = dot;
   l.attention_exp_cycles = mean_row ? 4 : 3;
   l.attention_accumulate_cycles = 4;
-  l.division_merge_cycles = 2 + CeilDiv(Log2Ceil(config.banks), kAdderLevels);
+  l.division_merge_cycles = 2 + CeilDiv(CeilLog2(config.banks), kAdderLevels);
   l.division_reciprocal_cycles = 2;
   l.division_multiply_cycles = 2;
   l.division_write_cycles = 1;

@@ -255,7 +255,7 @@ void CountOutside(const Config& config, const Work& work, const PhaseCycles& pha
 void CountRows(const Work& work, Counters& counters) {
   counters.queries = work.queries;
   for (std::int64_t i = 0; i < work.queries; ++i) {
-    counters.pairs += work.causal ? std::min(i + 1, work.keys) : work.keys;
+    counters.pairs += work.Visible(i);
   }
   const std::int64_t preprocessed = work.exact ? 0 : work.keys;
   counters.hashes = work.exact ? 0 : work.keys + work.queries;

@@ -25,6 +25,11 @@ struct Work {
   bool exact = false;    // no preprocessing, no selection
   bool mean_row = false;
   const fixed::Candidates* candidates = nullptr;  // null if exact
+
+  // Keys that the query sees: the first ones.
+  std::int64_t Visible(std::int64_t query) const {
+    return causal && query + 1 < keys ? query + 1 : keys;
+  }
 };
 
 struct Options {

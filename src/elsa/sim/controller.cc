@@ -2,16 +2,11 @@
 
 #include <algorithm>
 
+#include "elsa/base/integer_math.h"
 #include "elsa/params/derived.h"
 #include "elsa/params/latency.h"
 
 namespace elsa::sim {
-namespace {
-
-std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
-
 PhaseCycles PhasesOf(const Config& config, const Work& work) {
   const Derived derived = Derive(config);
   const Latencies latency = LatenciesOf(config);

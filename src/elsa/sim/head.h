@@ -18,7 +18,7 @@ class Head {
   Head(const Config& config, const Work& work)
       : work_(work),
         banks_(config.banks),
-        words_((RowsIn(0, work.keys) + 63) / 64),
+        words_((fixed::RowsOf(0, work.keys, banks_) + 63) / 64),
         slots_(config.query_buffers) {
     for (Slot& slot : slots_) {
       slot.bits.resize(banks_ * words_);
@@ -29,12 +29,9 @@ class Head {
   const Work& work() const { return work_; }
   std::int64_t banks() const { return banks_; }
   std::int64_t queries() const { return work_.queries; }
-  std::int64_t Visible(std::int64_t query) const {
-    return work_.causal && query + 1 < work_.keys ? query + 1 : work_.keys;
-  }
   // Keys of the bank that the query sees.
   std::int64_t Rows(std::int64_t bank, std::int64_t query) const {
-    return RowsIn(bank, Visible(query));
+    return fixed::RowsOf(bank, work_.Visible(query), banks_);
   }
   std::int64_t Key(std::int64_t bank, std::int64_t row) const { return row * banks_ + bank; }
 
@@ -52,7 +49,7 @@ class Head {
   }
   // Keys that the query sees and does not keep.
   std::int64_t Dropped(std::int64_t query) const {
-    return Visible(query) - std::max<std::int64_t>(1, SlotOf(query).total);
+    return work_.Visible(query) - std::max<std::int64_t>(1, SlotOf(query).total);
   }
 
  private:
@@ -62,9 +59,6 @@ class Head {
     std::vector<std::int64_t> kept;   // [banks]
     std::int64_t total = 0;
   };
-  std::int64_t RowsIn(std::int64_t bank, std::int64_t keys) const {
-    return (keys - bank + banks_ - 1) / banks_;
-  }
   const Slot& SlotOf(std::int64_t query) const { return slots_[query % slots_.size()]; }
 
   const Work& work_;

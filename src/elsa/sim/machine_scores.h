@@ -8,13 +8,12 @@
 #include <span>
 #include <vector>
 
+#include "elsa/base/integer_math.h"
 #include "elsa/fixed/job.h"
 #include "elsa/params/config.h"
 #include "elsa/sim/machine_result.h"
 
 namespace elsa::sim {
-
-inline std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // (query, visible key) pairs of the head.
 std::int64_t VisiblePairs(const fixed::Job& job);
