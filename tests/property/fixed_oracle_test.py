@@ -1,39 +1,26 @@
 """Layer `fixed` against the second implementation of fixed_oracle.py: integers, so equal.
 
-The C++ side is the program elsa_fixed_jobs of $ELSA_BUILD_DIR (build/release of this checkout),
-which is built when it is missing or old. It takes seeds; a failure names the one to repeat.
+The C++ side is the program elsa_fixed_jobs. A failure names the seed to repeat.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
 from fixed_oracle import Head, round_float, significant, two_to  # noqa: E402
+from native_program import json_lines  # noqa: E402
 
 SEEDS = 64
 
 
 @pytest.fixture(scope="module")
 def jobs() -> list[dict]:
-    folder = Path(os.environ.get("ELSA_BUILD_DIR", ROOT / "build/release"))
-    build = ["cmake", "--build", str(folder), "--target", "elsa_fixed_jobs"]
-    subprocess.run(build, check=True, capture_output=True, cwd=ROOT)
-    done = subprocess.run(
-        [str(folder / "tests/elsa_fixed_jobs"), "0", str(SEEDS)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return json_lines("elsa_fixed_jobs", 0, SEEDS)
 
 
 def wrong(head: Head, job: dict) -> str:

@@ -1,39 +1,26 @@
 """Cycles and order of candidates of `sim` against the second implementation of cycle_oracle.py.
 
-The C++ side is the program elsa_timed_works of $ELSA_BUILD_DIR (build/release of this checkout),
-which is built when it is missing or old. A failure names the seed to repeat.
+The C++ side is the program elsa_timed_works. A failure names the seed to repeat.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 
 from cycle_oracle import Machine  # noqa: E402
+from native_program import json_lines  # noqa: E402
 
 SEEDS = 400
 
 
 @pytest.fixture(scope="module")
 def cases() -> list[dict]:
-    folder = Path(os.environ.get("ELSA_BUILD_DIR", ROOT / "build/release"))
-    build = ["cmake", "--build", str(folder), "--target", "elsa_timed_works"]
-    subprocess.run(build, check=True, capture_output=True, cwd=ROOT)
-    done = subprocess.run(
-        [str(folder / "tests/elsa_timed_works"), "0", str(SEEDS)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return json_lines("elsa_timed_works", 0, SEEDS)
 
 
 def test_every_cycle_and_every_order_are_those_of_the_document(cases):

@@ -237,7 +237,7 @@ Json Simulate(const Options& options, const Config& config, const io::Trace& tra
     if (report.is_null()) {
       report = {{"machine", name}};
       report.update(SimulationJson(config, technology, result));
-      *csv = SimulationCsv(config, technology, result);
+      if (options.csv) *csv = SimulationCsv(config, technology, result);
     }
     if (Has(machines, name)) results.push_back(AsMachine(name, config, result));
     for (const sim::MachineResult& other : result.others) results.push_back(other);
