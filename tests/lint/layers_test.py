@@ -72,6 +72,7 @@ def test_a_tree_that_keeps_the_rules_passes(tree: Path) -> None:
         ("io/file.cc", "fprintf (stderr, x);", "got fprintf"),
         ("io/file.cc", "std::cerr << x;", "got std::cerr"),
         ("io/file.cc", "std::getenv(x);", "got std::getenv"),
+        ("params/plan.cc", "std::getenv(x);", "got std::getenv"),
         ("io/file.cc", "if (bad) std::abort();", "got std::abort"),
         ("io/file.cc", "exit(2);", "got exit"),
         ("io/file.cc", '"//"; exit(2);', "got exit"),

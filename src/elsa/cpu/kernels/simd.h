@@ -1,0 +1,156 @@
+// The vectors that kernels are written in: as wide as the target's registers, with the operators of
+// the compiler's vector types (+ - * and comparisons work element by element), and the few
+// operations that those lack. Only for kernels/*.cc, which are compiled once per target.
+//
+// Fma may round once or twice, whatever the target has: use it only where bits need not agree
+// between targets. The compiler never fuses a * b + c by itself (-ffp-contract=off).
+#ifndef ELSA_CPU_KERNELS_SIMD_H_
+#define ELSA_CPU_KERNELS_SIMD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define ELSA_INLINE inline __attribute__((always_inline))
+
+namespace elsa::cpu::ELSA_CPU_TARGET {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+inline constexpr int kRegisters = 32;
+#elif defined(__AVX2__)
+inline constexpr int kLanes = 8;
+inline constexpr int kRegisters = 16;
+#elif defined(__ARM_NEON)
+inline constexpr int kLanes = 4;
+inline constexpr int kRegisters = 32;
+#else
+inline constexpr int kLanes = 4;
+inline constexpr int kRegisters = 16;
+#endif
+
+typedef float F32 __attribute__((vector_size(4 * kLanes)));
+typedef std::int32_t I32 __attribute__((vector_size(4 * kLanes)));
+typedef std::uint32_t U32 __attribute__((vector_size(4 * kLanes)));
+
+ELSA_INLINE F32 Splat(float x) { return x - F32{}; }  // x - 0 keeps -0 and NaN
+ELSA_INLINE I32 SplatInt(std::int32_t x) { return x - I32{}; }
+
+ELSA_INLINE F32 Load(const float* from) {
+  F32 x;
+  std::memcpy(&x, from, sizeof(x));
+  return x;
+}
+ELSA_INLINE void Store(float* to, F32 x) { std::memcpy(to, &x, sizeof(x)); }
+
+// The first `count` elements, zeros after them; nothing beyond is touched.
+ELSA_INLINE F32 LoadPart(const float* from, int count) {
+#if defined(__AVX512F__)
+  return (F32)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+#else
+  F32 x{};
+  for (int i = 0; i < count; ++i) x[i] = from[i];
+  return x;
+#endif
+}
+ELSA_INLINE void StorePart(float* to, F32 x, int count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)x);
+#else
+  for (int i = 0; i < count; ++i) to[i] = x[i];
+#endif
+}
+
+// a * b + c
+ELSA_INLINE F32 Fma(F32 a, F32 b, F32 c) {
+#if defined(__AVX512F__)
+  return (F32)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (F32)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON)
+  return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+// Of a NaN and a number: the second argument, on x86; do not rely on either.
+ELSA_INLINE F32 Max(F32 a, F32 b) {
+#if defined(__AVX512F__)
+  return (F32)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (F32)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__ARM_NEON)
+  return (F32)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
+#elif defined(__SSE2__)
+  return (F32)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+ELSA_INLINE float ReduceAdd(F32 x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)x);
+#else
+  float sum = 0;
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) x[i] += x[i + half];
+  }
+  sum = x[0];
+  return sum;
+#endif
+}
+
+ELSA_INLINE float ReduceMax(F32 x) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)x);
+#else
+  float most = x[0];
+  for (int i = 1; i < kLanes; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+#endif
+}
+
+// 2^x for x <= 0, to 2 units in the last place or so; 0 far below (x <= -126, -infinity too); NaN
+// stays NaN. Our choice: degree 5 around 0, |error| < 2.5e-7 relative.
+ELSA_INLINE F32 Exp2(F32 x) {
+#if defined(__AVX512F__)
+  const __m512 t = (__m512)x;
+  const __m512 whole = _mm512_roundscale_ps(t, 8);
+  // -infinity minus itself is NaN: the fraction of a huge number is 0.
+  const __mmask16 finite = _mm512_cmp_ps_mask(t, _mm512_set1_ps(-200.0f), _CMP_NLT_UQ);
+  const F32 f = (F32)_mm512_maskz_sub_ps(finite, t, whole);
+#else
+  const F32 low = Splat(-126.0f);
+  const F32 t = Max(low, x);             // NaN stays: the second argument
+  const F32 magic = Splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+  const F32 shifted = t + magic;
+  const F32 f = t - (shifted - magic);
+#endif
+  F32 p = Splat(1.3333558146e-3f);
+  p = Fma(p, f, Splat(9.6181291076e-3f));
+  p = Fma(p, f, Splat(5.5504108665e-2f));
+  p = Fma(p, f, Splat(2.4022650696e-1f));
+  p = Fma(p, f, Splat(6.9314718056e-1f));
+  p = Fma(p, f, Splat(1.0f));
+#if defined(__AVX512F__)
+  return (F32)_mm512_scalef_ps((__m512)p, whole);
+#else
+  const I32 n = (I32)shifted - SplatInt(0x4b400000);
+  const I32 scaled = (I32)p + (n << 23);
+  const I32 dropped = x < low;
+  const I32 nan = x != x;
+  return (F32)((scaled & ~(dropped | nan)) | ((I32)x & nan));
+#endif
+}
+
+}  // namespace elsa::cpu::ELSA_CPU_TARGET
+
+#endif  // ELSA_CPU_KERNELS_SIMD_H_
