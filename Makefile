@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build native python demo test test-cpp test-python test-all test-asan test-tsan \
+.PHONY: build native python demo test test-cpp test-neon test-python test-all test-asan test-tsan \
         test-clang test-slow format lint clean
 
 STAMPS := build/stamps
@@ -49,12 +49,17 @@ python: .venv/.package
 demo: build
 	@$(PYTHON) -m elsa_attention.demo --out out/demo
 
-test: test-cpp test-python
+test: test-cpp test-neon test-python
 	@python3 scripts/check_test_counts.py tests/expected_counts.json build/ctest.log build/pytest.log
 
 test-cpp: native
 	@cmake --build --preset release -- --quiet
 	@$(call run_ctest,release,build/ctest.log)
+
+# The CPU engine for 64-bit Arm, under qemu-user; random tests repeat less often.
+test-neon: build/neon/build.ninja
+	@cmake --build --preset neon -- --quiet
+	@$(call run_ctest,neon,build/ctest-neon.log)
 
 test-python: build
 	@$(PYTHON) -m pytest -m "not slow" 2>&1 | tee build/pytest.log

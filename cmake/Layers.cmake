@@ -1,10 +1,14 @@
 # elsa_add_layers(FILE): one static library elsa_<layer> for every line "<layer>: <uses>..." of FILE,
 # linked to exactly the layers named there, and one test program elsa_<layer>_tests from its x_test.cc.
+# With ELSA_LAYERS only those that it names.
 function(elsa_add_layers file)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
   file(STRINGS ${file} lines REGEX "^[a-z]+:")
   foreach(line IN LISTS lines)
     string(REGEX MATCH "^[a-z]+" layer "${line}")
+    if(ELSA_LAYERS AND NOT layer IN_LIST ELSA_LAYERS)
+      continue()
+    endif()
     string(REGEX REPLACE "^[a-z]+: *" "" uses "${line}")
     separate_arguments(uses)
     set(dir ${CMAKE_CURRENT_SOURCE_DIR}/src/elsa/${layer})
