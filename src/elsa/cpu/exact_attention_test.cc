@@ -111,7 +111,7 @@ struct Result {
   reference::Tensor<float> log_sum_exp;
 };
 
-Result Run(const Problem& p, const Setup& s, Target target, Executor* executor = nullptr) {
+Result Attended(const Problem& p, const Setup& s, Target target, Executor* executor = nullptr) {
   Handed q(p.query, s.dtype, s.transposed, s.gap);
   Handed k(p.key, s.dtype, s.transposed, s.gap + 1);
   Handed v(p.value, s.dtype, s.transposed, s.gap);
@@ -260,7 +260,7 @@ struct Drawn {
 Drawn Draw(std::uint64_t seed) {
   Random random(seed);
   const auto one_of = [&](auto... values) {
-    const std::int64_t all[] = {values...};
+    const std::int64_t all[] = {static_cast<std::int64_t>(values)...};
     return all[random.Below(std::size(all))];
   };
   const auto chance = [&](double p) { return random.Uniform() < p; };
@@ -313,7 +313,7 @@ TEST(ExactAttention, IsWithinTheBoundOfTheOracleForRandomProblems) {
   for (int seed = 1; seed <= Rounds(1500, 100); ++seed) {
     const Drawn drawn = Draw(seed);
     for (Target target : RunningTargets()) {
-      const Result r = Run(drawn.problem, drawn.setup, target);
+      const Result r = Attended(drawn.problem, drawn.setup, target);
       ASSERT_TRUE(Close(drawn.problem, drawn.setup, r)) << drawn.text << " on " << Name(target);
     }
   }
