@@ -42,8 +42,8 @@ struct AttendOptions {
   Precision precision = Precision::kAuto;
   Select select = Select::kAuto;
   std::optional<Target> target = std::nullopt;  // default: SelectedTarget()
-  View<float, 3> log_sum_exp;  // optional [batch, heads, n_q]: log of the sum of exp(score) over
-                               // what the softmax runs over; -infinity for empty rows
+  View<float, 3> log_sum_exp = {};  // optional [batch, heads, n_q]: log of the sum of exp(score)
+                                    // over what the softmax runs over; -infinity for empty rows
 };
 
 // How a head was computed, and why.

@@ -1,11 +1,82 @@
-// Kernels of sparse: the table.
+// Kernels of sparse attention: lists of candidates, scores of gathered rows, softmax, weighted
+// sums. Source: Sec. III-D. Work comes in tiles of queries and super-blocks of keys; inside, keys
+// and values are swept in blocks for all queries of the tile, so that gathered rows stay in the L1
+// or L2 cache.
 #ifndef ELSA_CPU_KERNELS_SPARSE_H_
 #define ELSA_CPU_KERNELS_SPARSE_H_
 
+#include <cstddef>
+#include <cstdint>
+
 namespace elsa::cpu {
 
+// Lists are read in groups of this many and scores written so: room behind the last is needed.
+inline constexpr int kSparseGroup = 16;
+
+// The components that a row of `d` is padded to with zeros; the kernels are unrolled for those up
+// to 128.
+inline constexpr int PaddedComponents(int d) {
+  constexpr int kTuned[] = {32, 64, 80, 96, 128};
+  for (int tuned : kTuned) {
+    if (d <= tuned) return tuned;
+  }
+  return (d + 31) / 32 * 32;
+}
+
+// A tile: `queries` queries against one super-block of `words` * 64 keys, 65536 at most.
+struct SparseTile {
+  int queries;
+  int d;    // components of a key row, padded
+  int d_v;  // components of a value row, padded
+  int words;
+  int key_block;    // words of keys whose rows are swept together
+  int value_block;  // the same for values
+
+  const float* query;  // [queries][d], times scale * log2(e): scores are powers of 2
+  const float* key;    // [words * 64][d], the first row of the super-block; aligned
+  const float* value;  // [words * 64][d_v]
+
+  std::uint16_t* list;         // [queries][list_stride]: candidates, from the super-block's start
+  std::ptrdiff_t list_stride;  // a multiple of kSparseGroup
+  std::uint16_t* start;        // [queries][words + 1]: where in the list each word's keys begin
+  float* score;                // [queries][list_stride]: scores, then weights
+  // Running softmax of each query, over the super-blocks so far: largest score, sum of weights
+  // relative to it, weighted sum of values [queries][d_v].
+  float* largest;
+  float* sum;
+  float* out;
+};
+
+// Rows of a tensor, to be packed.
+struct SparseRows {
+  const std::byte* from;
+  std::ptrdiff_t stride;  // bytes from row to row
+  int dtype;              // DType as a number
+  int count;
+  int d;
+  int padded;   // components that are written; zeros from d on
+  float scale;  // every element is multiplied by this
+  float* to;    // [count][padded]
+};
+
 struct SparseKernels {
-  int unused;
+  void (*pack)(const SparseRows& rows);
+  // Writes the positions of the ones of mask[0, words), ascending, kSparseGroup zeros behind them,
+  // and start[0, words]. Returns their number.
+  int (*list)(const std::uint64_t* mask, int words, std::uint16_t* list, std::uint16_t* start);
+  // score = query . key for all candidates, and for the few zeros behind them.
+  void (*scores)(const SparseTile& tile);
+  // Scores to weights exp2(score - largest); rescales the running sums.
+  void (*softmax)(const SparseTile& tile);
+  // out += weights * values.
+  void (*values)(const SparseTile& tile);
+
+  // sum += rows, [count][d] packed.
+  void (*add_rows)(const float* rows, int count, int d, double* sum);
+  // to = from * factor
+  void (*scale_sums)(const double* from, double factor, int count, float* to);
+  void (*scale_row)(const float* from, float factor, int count, float* to);
+  float (*dot)(const float* a, const float* b, int count);  // count: a multiple of 16
 };
 
 }  // namespace elsa::cpu

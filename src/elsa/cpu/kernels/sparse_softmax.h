@@ -1,0 +1,70 @@
+// Softmax over the candidates of a super-block, continued from super-block to super-block.
+#ifndef ELSA_CPU_KERNELS_SPARSE_SOFTMAX_H_
+#define ELSA_CPU_KERNELS_SPARSE_SOFTMAX_H_
+
+#include "elsa/cpu/kernels/simd.h"
+#include "elsa/cpu/kernels/sparse.h"
+
+namespace elsa::cpu::ELSA_CPU_TARGET {
+
+// Ones in the lanes below `count`.
+ELSA_INLINE I32 LanesBelow(int count) {
+  I32 lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane < SplatInt(count);
+}
+
+ELSA_INLINE F32 Choose(I32 mask, F32 yes, F32 no) {
+  return (F32)(((I32)yes & mask) | ((I32)no & ~mask));
+}
+
+// A NaN score may be passed over here; the sum of weights has it.
+ELSA_INLINE float Largest(const float* scores, int count, float largest) {
+  F32 most = Splat(largest);
+  int j = 0;
+  for (; j + kLanes <= count; j += kLanes) most = Max(most, Load(scores + j));
+  if (j < count) most = Max(most, Choose(LanesBelow(count - j), Load(scores + j), most));
+  return ReduceMax(most);
+}
+
+// Scores become weights; those behind the last become 0.
+ELSA_INLINE float Weights(float* scores, int count, float largest) {
+  const F32 shift = Splat(largest);
+  F32 sum{};
+  int j = 0;
+  for (; j + kLanes <= count; j += kLanes) {
+    const F32 weight = Exp2(Load(scores + j) - shift);
+    Store(scores + j, weight);
+    sum += weight;
+  }
+  if (j < count) {
+    const F32 weight = Choose(LanesBelow(count - j), Exp2(Load(scores + j) - shift), F32{});
+    Store(scores + j, weight);
+    sum += weight;
+  }
+  return ReduceAdd(sum);
+}
+
+inline void Softmax(const SparseTile& t) {
+  const int stride = t.words + 1;
+  for (int i = 0; i < t.queries; ++i) {
+    const int count = t.start[i * stride + t.words];
+    if (count == 0) continue;
+    float* scores = t.score + i * t.list_stride;
+    const float before = t.largest[i];
+    const float largest = Largest(scores, count, before);
+    const float sum = Weights(scores, count, largest);
+    float shrink = 1;
+    if (!(largest == before)) {
+      shrink = Exp2(Splat(before - largest))[0];
+      float* out = t.out + static_cast<std::ptrdiff_t>(i) * t.d_v;
+      for (int c = 0; c < t.d_v; c += kLanes) Store(out + c, Load(out + c) * Splat(shrink));
+    }
+    t.sum[i] = t.sum[i] * shrink + sum;
+    t.largest[i] = largest;
+  }
+}
+
+}  // namespace elsa::cpu::ELSA_CPU_TARGET
+
+#endif  // ELSA_CPU_KERNELS_SPARSE_SOFTMAX_H_

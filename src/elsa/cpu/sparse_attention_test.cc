@@ -1,0 +1,300 @@
+#include "elsa/cpu/sparse_attention.h"
+
+#include <gtest/gtest.h>
+
+#include "elsa/cpu/attention_testing.h"
+#include "elsa/cpu/testing.h"
+
+namespace elsa::cpu {
+namespace {
+
+using reference::HeadStats;
+
+// How far an output may lie from the reference. A score of length d in binary32 is off by at most
+// (d + 4) half units of scale * |q| * |k|, plus a bias; weights by that, twice (numerator and
+// denominator), and by the exponential's 4e-7; sums of n terms by n half units of the largest
+// value.
+double Float32Bound(const reference::Problem& p) {
+  constexpr double kHalfUnit = 0x1p-24;
+  const double size = p.scale * LargestNorm(p.query) * LargestNorm(p.key);
+  double bias = 0;
+  for (float b : p.bias.values) bias = b > -1e30f ? std::max(bias, std::abs(double{b})) : bias;
+  const double score = kHalfUnit * (static_cast<double>(p.query.shape[3]) + 4) * (size + bias);
+  const double sums = kHalfUnit * static_cast<double>(2 * p.key.shape[2] + 8);
+  return LargestValue(p.value) * (2 * score + 4e-7 + sums) + 1e-30;
+}
+
+// The same of an output that is stored in 16 bits.
+double StorageError(DType dtype, double value) {
+  if (dtype == DType::kF32) return 0;
+  return dtype == DType::kF16 ? std::abs(value) * 0x1p-11 + 0x1p-25 : std::abs(value) * 0x1p-8;
+}
+
+void ExpectEqualCounts(const std::vector<HeadReport>& got, const std::vector<HeadStats>& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (std::size_t h = 0; h < got.size(); ++h) {
+    EXPECT_EQ(got[h].stats.queries, expected[h].queries);
+    EXPECT_EQ(got[h].stats.empty_queries, expected[h].empty_queries);
+    EXPECT_EQ(got[h].stats.exact_queries, expected[h].exact_queries);
+    EXPECT_EQ(got[h].stats.fallback_queries, expected[h].fallback_queries);
+    EXPECT_EQ(got[h].stats.pairs, expected[h].pairs);
+    EXPECT_EQ(got[h].stats.kept, expected[h].kept);
+  }
+}
+
+void ExpectClose(const reference::Tensor<double>& got, const reference::Tensor<double>& expected,
+                 double bound, DType stored) {
+  for (std::size_t i = 0; i < got.values.size(); ++i) {
+    const double allowed = bound + StorageError(stored, std::abs(expected.values[i]) + bound);
+    ASSERT_NEAR(got.values[i], expected.values[i], allowed) << "element " << i;
+  }
+}
+
+TEST(SparseAttention, KeepsTheKeysOfTheReferenceAndAgreesWithin32Bits) {
+  for (int round = 0; round < Rounds(400, 20); ++round) {
+    const RandomCase c = MakeRandomCase(1000 + round, round % 50 == 0 ? 1000 : 200);
+    SCOPED_TRACE(c.Describe());
+    const reference::Attended expected = RunAttend(c.ForReference(), &c.plan, {.threads = 1});
+    const DType stored = round % 3 == 0 ? c.dtype : DType::kF32;
+    for (Target target : RunningTargets()) {
+      SCOPED_TRACE(Name(target));
+      const CpuResult got = RunCpu(
+          c, &c.plan,
+          {.precision = Precision::kFloat32, .select = Select::kAlways, .target = target}, stored);
+      ExpectEqualCounts(got.report.heads, expected.stats);
+      ExpectClose(got.out, expected.out, Float32Bound(c.problem), stored);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+// The keys that a query keeps, and all it sees.
+struct Kept {
+  std::vector<std::int64_t> keys;
+  std::vector<std::int64_t> visible;
+};
+
+class KeptKeys {
+ public:
+  KeptKeys(const reference::Problem& p, const Plan& plan, std::int64_t b, std::int64_t h)
+      : p_(p),
+        plan_(plan),
+        inputs_(p.inputs()),
+        b_(b),
+        h_(h),
+        head_(inputs_, b, h),
+        estimator_(head_, reference::EstimatorOptionsOf(plan, 0, h)) {}
+
+  Kept Of(std::int64_t i) {
+    Kept kept;
+    kept.visible = reference::BruteVisible(p_, b_, h_, i);
+    if (static_cast<std::int64_t>(kept.visible.size()) < plan_.dense_below) {
+      kept.keys = kept.visible;
+    } else if (!kept.visible.empty()) {
+      reference::Selection selection;
+      reference::Select(estimator_.Estimate(i), plan_.rule, plan_.thresholds[0][h_], selection);
+      kept.keys.assign(selection.kept.begin(), selection.kept.end());
+    }
+    return kept;
+  }
+
+ private:
+  const reference::Problem& p_;
+  const Plan& plan_;
+  reference::AttentionInputs inputs_;
+  std::int64_t b_;
+  std::int64_t h_;
+  reference::HeadInputs head_;
+  reference::SimilarityEstimator estimator_;
+};
+
+double LogSumExp(const std::vector<double>& scores) {
+  double peak = -HUGE_VAL;
+  for (double score : scores) peak = std::max(peak, score);
+  double sum = 0;
+  for (double score : scores) sum += std::exp(score - peak);
+  return scores.empty() ? -HUGE_VAL : peak + std::log(sum);
+}
+
+// The scores of the rows that softmax runs over: kept keys and copies of the mean row.
+std::vector<double> Scores(const reference::Problem& p, std::int64_t b, std::int64_t h,
+                           std::int64_t i, const Kept& kept, bool mean_row) {
+  std::vector<double> scores;
+  for (std::int64_t j : kept.keys) scores.push_back(reference::BruteScore(p, b, h, i, j));
+  if (!mean_row) return scores;
+  // Scores are linear: the score of the mean row is the mean of the scores.
+  double mean = 0;
+  for (std::int64_t j : kept.visible) mean += reference::BruteScore(p, b, h, i, j);
+  mean /= static_cast<double>(kept.visible.size());
+  scores.resize(kept.visible.size(), mean);
+  return scores;
+}
+
+TEST(SparseAttention, LogSumExpIsOverKeptKeysAndCopiesOfTheMeanRow) {
+  for (int round = 0; round < Rounds(60, 10); ++round) {
+    const RandomCase c = MakeRandomCase(7000 + round, 100);
+    SCOPED_TRACE(c.Describe());
+    const reference::Problem p = c.ForReference();
+    const CpuResult got =
+        RunCpu(c, &c.plan, {.precision = Precision::kFloat32, .select = Select::kAlways});
+    const auto& shape = got.log_sum_exp.shape;
+    for (std::int64_t b = 0; b < shape[0]; ++b) {
+      for (std::int64_t h = 0; h < shape[1]; ++h) {
+        KeptKeys keys(p, c.plan, b, h);
+        for (std::int64_t i = 0; i < shape[2]; ++i) {
+          const Kept kept = keys.Of(i);
+          const double expected =
+              LogSumExp(Scores(p, b, h, i, kept, c.plan.remainder == Remainder::kMean));
+          const double actual = got.log_sum_exp(b, h, i, 0);
+          if (kept.keys.empty()) {
+            ASSERT_EQ(actual, expected);
+          } else {
+            // A logarithm moves by what its scores move.
+            ASSERT_NEAR(actual, expected, Float32Bound(p) / LargestValue(p.value) + 1e-6);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(SparseAttention, GivesTheSameBitsForAnyNumberOfThreads) {
+  ThreadPool one(1);
+  ThreadPool two(2);
+  ThreadPool five(5);
+  for (int round = 0; round < Rounds(40, 10); ++round) {
+    const RandomCase c = MakeRandomCase(9000 + round, round % 10 == 0 ? 1000 : 200);
+    SCOPED_TRACE(c.Describe());
+    for (Precision precision : {Precision::kFloat32, Precision::kBits16, Precision::kInt8}) {
+      AttendOptions options{.executor = &one, .precision = precision, .select = Select::kAlways};
+      const CpuResult expected = RunCpu(c, &c.plan, options);
+      for (ThreadPool* pool : {&two, &five}) {
+        options.executor = pool;
+        const CpuResult got = RunCpu(c, &c.plan, options);
+        ASSERT_EQ(std::memcmp(got.out.values.data(), expected.out.values.data(),
+                              got.out.values.size() * sizeof(double)),
+                  0);
+        ASSERT_EQ(std::memcmp(got.log_sum_exp.values.data(), expected.log_sum_exp.values.data(),
+                              got.log_sum_exp.values.size() * sizeof(float)),
+                  0);
+      }
+    }
+  }
+}
+
+// More keys than one super-block, and a tile of queries that ends in the middle of one.
+TEST(SparseAttention, ContinuesOverManyKeys) {
+  for (bool causal : {false, true}) {
+    RandomCase c = MakeRandomCase(3, 64);
+    c.problem = reference::RandomProblem(
+        {.heads = 1, .kv_heads = 1, .queries = 40, .keys = 9001, .d = 64, .d_v = 32}, 5);
+    c.problem.causal = causal;
+    c.causal_offset = causal ? 8961 : 0;
+    c.shared_mask = false;
+    c.tensors.clear();
+    for (const auto* t : {&c.problem.query, &c.problem.key, &c.problem.value}) {
+      c.tensors.emplace_back(*t, DType::kF32, false, 0, false);
+    }
+    c.plan = reference::TestPlan(64, 64, 1, 0.2);
+    c.plan.remainder = Remainder::kMean;
+    const reference::Attended expected = RunAttend(c.ForReference(), &c.plan);
+    EXPECT_LT(Total(expected.stats).kept_fraction(), 0.5);
+    for (Target target : RunningTargets()) {
+      const CpuResult got =
+          RunCpu(c, &c.plan,
+                 {.precision = Precision::kFloat32, .select = Select::kAlways, .target = target});
+      ExpectEqualCounts(got.report.heads, expected.stats);
+      ExpectClose(got.out, expected.out, Float32Bound(c.problem), DType::kF32);
+    }
+  }
+}
+
+// A case without options: one head, d = 16, 70 keys.
+RandomCase PlainCase(double threshold, Remainder remainder) {
+  RandomCase c = MakeRandomCase(3, 64);
+  c.problem = reference::RandomProblem(
+      {.heads = 1, .kv_heads = 1, .queries = 20, .keys = 70, .d = 16, .d_v = 5}, 11);
+  c.causal_offset = 0;
+  c.shared_mask = false;
+  c.dtype = DType::kF32;
+  c.plan = reference::TestPlan(16, 64, 1, threshold);
+  c.plan.remainder = remainder;
+  return c;
+}
+
+void Hold(RandomCase& c) {
+  c.tensors.clear();
+  for (const auto* t : {&c.problem.query, &c.problem.key, &c.problem.value}) {
+    c.tensors.emplace_back(*t, DType::kF32, false, 0, false);
+  }
+  if (!c.problem.bias.values.empty()) {
+    c.tensors.emplace_back(c.problem.bias, DType::kF32, false, 0, false);
+  }
+}
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+TEST(SparseAttention, ShowsNotANumberExactlyWhereTheReferenceDoes) {
+  for (Precision precision : {Precision::kFloat32, Precision::kBits16, Precision::kInt8}) {
+    for (Target target : RunningTargets()) {
+      for (Remainder remainder : {Remainder::kNone, Remainder::kMean}) {
+        for (float bad : {kNan, kInfinity, -kInfinity}) {
+          for (int where = 0; where < 4; ++where) {
+            SCOPED_TRACE(testing::Message() << Name(precision) << " " << Name(target) << " "
+                                            << Name(remainder) << " " << bad << " in " << where);
+            RandomCase c = PlainCase(0.3, remainder);
+            if (where == 0) c.problem.query(0, 0, 4, 3) = bad;
+            if (where == 1) c.problem.key(0, 0, 40, 3) = bad;
+            if (where == 2) c.problem.value(0, 0, 40, 3) = bad;
+            if (where == 3) {
+              c.problem.bias = reference::Tensor<float>(c.problem.pairs());
+              for (int j = 0; j < 70; ++j) c.problem.bias(0, 0, 4, j) = bad;
+            }
+            Hold(c);
+            const reference::Attended expected = RunAttend(c.problem, &c.plan, {.threads = 1});
+            const CpuResult got = RunCpu(
+                c, &c.plan, {.precision = precision, .select = Select::kAlways, .target = target});
+            ExpectEqualCounts(got.report.heads, expected.stats);
+            for (std::size_t i = 0; i < got.out.values.size(); ++i) {
+              ASSERT_EQ(std::isfinite(got.out.values[i]), std::isfinite(expected.out.values[i]))
+                  << i << ": " << got.out.values[i] << " " << expected.out.values[i];
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(SparseAttention, NothingLeaksFromMaskedAndPaddedKeys) {
+  for (Precision precision : {Precision::kFloat32, Precision::kBits16, Precision::kInt8}) {
+    for (Target target : RunningTargets()) {
+      for (Remainder remainder : {Remainder::kNone, Remainder::kMean}) {
+        RandomCase c = PlainCase(0.1, remainder);
+        c.problem.mask = reference::Tensor<std::uint8_t>(c.problem.pairs(), 1);
+        for (int i = 0; i < 20; ++i) c.problem.mask(0, 0, i, 17) = 0;
+        c.problem.key_lengths = {66};
+        c.problem.query_lengths = {18};
+        Hold(c);
+        const AttendOptions options{
+            .precision = precision, .select = Select::kAlways, .target = target};
+        const CpuResult expected = RunCpu(c, &c.plan, options);
+        for (int j : {17, 66, 69}) {
+          for (int e = 0; e < 16; ++e) c.problem.key(0, 0, j, e) = kNan;
+          for (int e = 0; e < 5; ++e) c.problem.value(0, 0, j, e) = kNan;
+        }
+        for (int e = 0; e < 16; ++e) c.problem.query(0, 0, 19, e) = kNan;
+        Hold(c);
+        const CpuResult got = RunCpu(c, &c.plan, options);
+        const double bound = precision == Precision::kFloat32 ? 0 : 0.02;
+        for (std::size_t i = 0; i < got.out.values.size(); ++i) {
+          ASSERT_NEAR(got.out.values[i], expected.out.values[i], bound) << i;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace elsa::cpu
