@@ -76,6 +76,7 @@ void BindFiles(nb::module_& module);
 void BindConfig(nb::module_& module);
 void BindAccelerator(nb::module_& module);
 void BindCost(nb::module_& module);
+void BindCpu(nb::module_& module);
 
 }  // namespace elsa::python
 

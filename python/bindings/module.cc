@@ -41,4 +41,5 @@ NB_MODULE(_core, module) {
   BindConfig(module);
   BindAccelerator(module);
   BindCost(module);
+  BindCpu(module);
 }

@@ -15,6 +15,7 @@ from elsa_attention._core import Hash, Trace
 from elsa_attention.accelerator import Accelerator
 from elsa_attention.attention import ENGINES, attention
 from elsa_attention.calibrate import calibrate, calibrate_many
+from elsa_attention.cpu import CpuTarget, cpu_name, cpu_targets
 from elsa_attention.explain import KeyExplanation, QueryExplanation, explain
 from elsa_attention.hf import Run, applied, apply, register
 from elsa_attention.plan import Plan, make_hash, theta_bias
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ENGINES",
     "Accelerator",
+    "CpuTarget",
     "Hash",
     "HeadStats",
     "KeyExplanation",
@@ -39,6 +41,8 @@ __all__ = [
     "attention",
     "calibrate",
     "calibrate_many",
+    "cpu_name",
+    "cpu_targets",
     "explain",
     "make_hash",
     "register",

@@ -79,6 +79,37 @@ def attention(
 ) -> list[tuple[int, int, int, int, int, int, float]]:
     """Writes into `out`; returns per head the fields of HeadStats."""
 
+def cpu_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any | None,
+    bias: Any | None,
+    query_lengths: Sequence[int],
+    key_lengths: Sequence[int],
+    scale: float | None,
+    causal: bool,
+    grouped: bool,
+    plan: Plan | None,
+    layer: int,
+    out: Any,
+    log_sum_exp: Any | None,
+    threads: int,
+    precision: str,
+    select: str,
+    count: bool,
+) -> tuple[str, str, list[tuple[tuple, dict[str, int]]]] | None:
+    """Writes into `out`. Tensors: numpy or torch, of rank 2 to 4, all of one; masks broadcast.
+
+    Returns, if `count`, target, precision and per head (fields of HeadStats, paths). Returns
+    NotImplemented, with nothing done, if a tensor cannot be read in place or shapes do not fit.
+    """
+
+def cpu_targets() -> list[tuple[str, bool, str]]:
+    """(name, runs here, what the compiler was told) of every target."""
+
+def cpu_selected_target() -> str: ...
+def cpu_processor() -> str: ...
 def explain(
     query: _Floats,
     key: _Floats,

@@ -45,27 +45,60 @@ def _numpy_view(name: str, x: Tensor) -> np.ndarray:
         return np.asarray(x)
     import torch
 
+    x = _dense(name, x)
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _dense(name: str, x: Tensor) -> Tensor:
+    """A torch tensor without its history, on the CPU, with one stride per dimension."""
+    import torch
+
     if x.layout != torch.strided:
         raise ValueError(f"{name}: expected a dense tensor, got layout {x.layout}")
     if x.device.type != "cpu":
         raise ValueError(f"{name}: expected a tensor on the CPU, got device {x.device}")
-    x = x.detach()
-    return (x.float() if x.dtype == torch.bfloat16 else x.resolve_neg()).numpy()
+    return x.detach().resolve_neg()
+
+
+def plain_tensor(name: str, x: Tensor) -> Tensor:
+    """x of 32 or 16 bits with a last stride of 1: itself if it is so already, else a copy.
+
+    float64 becomes float32.
+    """
+    if not is_torch(x):
+        if x.dtype == np.float16 and x.dtype.isnative and x.flags.aligned:
+            return x if _unit_rows(x.shape, x.strides, 2) else np.ascontiguousarray(x)
+        x = float_array(name, x)
+        return x if _unit_rows(x.shape, x.strides, 4) else np.ascontiguousarray(x)
+    import torch
+
+    x = _dense(name, x)
+    if x.dtype == torch.float64:
+        x = x.float()
+    if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise _wrong_dtype(name, x)
+    return x if _unit_rows(x.shape, x.stride(), 1) else x.contiguous()
+
+
+def _unit_rows(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:
+    return shape[-1] <= 1 or strides[-1] == step
+
+
+def _wrong_dtype(name: str, x: Tensor) -> TypeError:
+    return TypeError(f"{name}: expected dtype float32, float16, bfloat16 or float64, got {x.dtype}")
 
 
 def float_array(name: str, x: Tensor) -> np.ndarray:
     """x as float32, without a copy if it is float32 already."""
     array = _numpy_view(name, x)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        raise TypeError(
-            f"{name}: expected dtype float32, float16, bfloat16 or float64, got {x.dtype}"
-        )
+        raise _wrong_dtype(name, x)
     if array.dtype != np.float32 or not array.dtype.isnative:
         with np.errstate(over="ignore"):  # float64 beyond float32's range becomes infinity
             return array.astype(np.float32)
     # Views into records can have odd strides, which element-wise strides cannot say.
     odd = not array.flags.aligned or any(stride % array.itemsize for stride in array.strides)
-    return np.ascontiguousarray(array) if odd else array
+    return array.copy() if odd else array
 
 
 def mask_array(name: str, x: Tensor) -> np.ndarray:

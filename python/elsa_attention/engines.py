@@ -1,7 +1,7 @@
 """The executions of attention that a caller can choose, behind one method.
 
-"reference" is floating point (elsa/reference), "fixed" the accelerator's values (elsa/fixed), and
-"sim" the same with cycles and energy (elsa/sim).
+"reference" is floating point (elsa/reference), "cpu" the same keys fast (elsa/cpu), "fixed" the
+accelerator's values (elsa/fixed), and "sim" the same with cycles and energy (elsa/sim).
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from elsa_attention import cpu
 from elsa_attention.accelerator import Accelerator
 from elsa_attention.inputs import Inputs, integer, thread_count
 from elsa_attention.plan import Plan
 from elsa_attention.report import Formats, Report
 from elsa_attention.stats import HeadStats
 
-ENGINES = ("reference", "fixed", "sim")
+ENGINES = ("reference", "cpu", "fixed", "sim")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Engine:
     threads: int
     measure_mass: bool
     random_keys_seed: int | None
+    precision: str = "auto"
+    select: str = "auto"
 
     @classmethod
     def make(
@@ -46,12 +49,14 @@ class Engine:
         threads: int | None,
         measure_mass: bool,
         random_keys_seed: int | None,
+        precision: str = "auto",
+        select: str = "auto",
     ) -> Engine:
         """Errors: ValueError for an engine that is unknown or has not what is asked of it."""
         require_engine(name)
-        if name == "reference":
-            if accelerator is not None:
-                raise ValueError("accelerator: expected engine fixed or sim, got reference")
+        refuse_options(name, accelerator, measure_mass, random_keys_seed, precision, select)
+        if name in ("reference", "cpu"):
+            pass
         elif accelerator is None:
             accelerator = Accelerator()
         elif not isinstance(accelerator, Accelerator):
@@ -61,14 +66,14 @@ class Engine:
             )
         if random_keys_seed is not None:
             random_keys_seed = integer("random_keys_seed", random_keys_seed, 0, 2**64 - 1)
-        given = {"measure_mass": measure_mass, "random_keys_seed": random_keys_seed is not None}
-        for option, is_given in given.items():
-            if is_given and name != "reference":
-                raise ValueError(f"{option}: expected engine reference, got {name}")
-        return cls(name, accelerator, thread_count(threads), measure_mass, random_keys_seed)
+        count = thread_count(threads)
+        return cls(name, accelerator, count, measure_mass, random_keys_seed, precision, select)
 
     def attend(self, inputs: Inputs, plan: Plan | None, layer: int, out: np.ndarray) -> Outcome:
         """Writes attention into `out` [batch, heads, n_q, d_v]."""
+        if self.name == "cpu":
+            options = (self.threads, self.precision, self.select)
+            return Outcome(cpu.attend(inputs, plan, layer, out, options))
         if self.accelerator is None:
             return Outcome(
                 inputs.attend(
@@ -85,3 +90,24 @@ def require_engine(name: str) -> None:
     """Refuses an engine that this build does not have."""
     if name not in ENGINES:
         raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {name!r}")
+
+
+def refuse_options(
+    name: str,
+    accelerator: Accelerator | None = None,
+    measure_mass: bool = False,
+    random_keys_seed: int | None = None,
+    precision: str = "auto",
+    select: str = "auto",
+) -> None:
+    """Refuses options that the engine has not."""
+    given = (
+        ("accelerator", accelerator is not None, ("fixed", "sim")),
+        ("measure_mass", measure_mass, ("reference",)),
+        ("random_keys_seed", random_keys_seed is not None, ("reference",)),
+        ("precision", precision != "auto", ("cpu",)),
+        ("select", select != "auto", ("cpu",)),
+    )
+    for option, is_given, engines in given:
+        if is_given and name not in engines:
+            raise ValueError(f"{option}: expected engine {' or '.join(engines)}, got {name}")

@@ -116,6 +116,32 @@ def prepare(
     lengths: Sequence[int] | Tensor | None = None,
 ) -> Inputs:
     """Turns the arguments of `attention` into views of rank 4. Errors: those of `attention`."""
+    check_shapes(query, key, value, attn_mask, is_causal, enable_gqa)
+    q, k, v = (_rank4(float_array(n, x)) for n, x in _named(query, key, value))
+    pairs = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    inputs = Inputs(q, k, v, _scale(scale, q.shape[3]), bool(is_causal))
+    if attn_mask is not None:
+        mask = pair_mask(query, key, attn_mask).reshape(pairs)
+        if mask.dtype == np.bool_:
+            inputs.mask = mask
+        else:
+            inputs.bias = mask
+    if lengths is not None:
+        inputs.key_lengths = checked_lengths(lengths, q.shape[0])
+        if q.shape[2] == k.shape[2]:
+            inputs.query_lengths = inputs.key_lengths
+    return inputs
+
+
+def check_shapes(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    enable_gqa: bool,
+) -> None:
+    """Refuses ranks, batch dimensions and heads that do not fit; the core checks the rest."""
     ranks = (query.ndim, key.ndim, value.ndim)
     if len(set(ranks)) > 1 or ranks[0] < 2:
         raise ValueError(
@@ -136,21 +162,12 @@ def prepare(
             f"key: expected {heads} heads as in query, got {kv_heads} (enable_gqa=True allows "
             "fewer)"
         )
-    q, k, v = (_rank4(float_array(n, x)) for n, x in _named(query, key, value))
-    pairs = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-    inputs = Inputs(q, k, v, _scale(scale, q.shape[3]), bool(is_causal))
-    if attn_mask is not None:
-        spread = (*query.shape[:-1], key.shape[-2])
-        mask = _broadcast("attn_mask", mask_array("attn_mask", attn_mask), spread).reshape(pairs)
-        if mask.dtype == np.bool_:
-            inputs.mask = mask
-        else:
-            inputs.bias = mask
-    if lengths is not None:
-        inputs.key_lengths = _lengths(lengths, q.shape[0])
-        if q.shape[2] == k.shape[2]:
-            inputs.query_lengths = inputs.key_lengths
-    return inputs
+
+
+def pair_mask(query: Tensor, key: Tensor, attn_mask: Tensor) -> np.ndarray:
+    """attn_mask as bool or float32 over every (query, key) pair, without a copy."""
+    spread = (*query.shape[:-1], key.shape[-2])
+    return _broadcast("attn_mask", mask_array("attn_mask", attn_mask), spread)
 
 
 def skip_padding(inputs: Inputs) -> int:
@@ -246,7 +263,8 @@ def _scale(scale: float | None, d: int) -> float:
     return d**-0.5 if d else 1.0  # d = 0 is refused by the core
 
 
-def _lengths(lengths: Sequence[int] | Tensor, batch: int) -> list[int]:
+def checked_lengths(lengths: Sequence[int] | Tensor, batch: int) -> list[int]:
+    """`lengths` as a list of `batch` integers of 0 or more."""
     values = lengths.tolist() if hasattr(lengths, "tolist") else lengths
     if not isinstance(values, Sequence) or len(values) != batch:
         got = len(values) if isinstance(values, Sequence) else f"{values!r}"

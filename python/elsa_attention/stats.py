@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,10 @@ class HeadStats:
     pairs: int = 0  # (query, visible key)
     kept: int = 0  # of these, computed
     mass_kept_sum: float | None = 0.0  # over queries that see a key; None if not measured
+    # Engine cpu: in how many batch entries the head was computed how: "exact" (no plan, p = 0),
+    # "selected" (by the plan), or exactly although there is a plan because that is as fast:
+    # "exact_expected", "exact_observed", "exact_too_short".
+    paths: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def kept_fraction(self) -> float:
@@ -41,9 +45,20 @@ class HeadStats:
             self.pairs + other.pairs,
             self.kept + other.kept,
             self.mass_kept_sum + other.mass_kept_sum if measured else None,
+            {
+                path: self.paths.get(path, 0) + other.paths.get(path, 0)
+                for path in {**self.paths, **other.paths}
+            },
         )
 
     @staticmethod
     def total(parts: Iterable[HeadStats]) -> HeadStats:
         """The sum of many."""
         return sum(parts, HeadStats())
+
+
+class CallStats(list[HeadStats]):
+    """One HeadStats per head of a call; of the engine cpu also what computed them."""
+
+    target: str | None = None  # the instruction set, as `cpu_targets` names it
+    precision: str | None = None  # what precision="auto" became

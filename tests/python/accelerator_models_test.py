@@ -170,7 +170,7 @@ def test_evaluate_runs_the_mean_row_on_a_machine_that_has_it(folder, capsys, tmp
         (["--engine", "sim", "--config", "./absent.toml"], "absent.toml"),
         (["--engine", "fixed", "--variant", "random"], "random: expected --engine reference"),
         (["--engine", "fixed", "--variant", "mean-row"], "expected a machine with remainder"),
-        (["--engine", "gpu"], "engine: expected one of reference, fixed, sim, got 'gpu'"),
+        (["--engine", "gpu"], "engine: expected one of reference, cpu, fixed, sim, got 'gpu'"),
     ],
 )
 def test_evaluate_refuses_in_one_line(folder, capsys, arguments, words):

@@ -494,9 +494,9 @@ Q = np.zeros((1, 2, 3, 4), np.float32)
         (dict(lengths=[1, 2]), ValueError, "lengths: expected 1 values"),
         (dict(lengths=[4]), ValueError, "expected 0 to 3, got 4"),
         (
-            dict(engine="cpu"),
+            dict(engine="gpu"),
             ValueError,
-            "engine: expected one of reference, fixed, sim, got 'cpu'",
+            "engine: expected one of reference, cpu, fixed, sim, got 'gpu'",
         ),
         (dict(threads=0), ValueError, "threads: expected 1 or more, got 0"),
         (dict(threads=10**12), ValueError, "threads: expected at most"),
