@@ -66,12 +66,12 @@ Range RangeOf(const BasicTensor<Byte>& t) {
 // Whether two elements of an output may share an address: sorted by stride, each dimension must
 // step over everything that the smaller ones reach.
 bool OverlapsItself(const MutableTensor& t) {
+  if (std::count(t.shape.begin(), t.shape.end(), 0) > 0) return false;
   std::array<int, 4> order{0, 1, 2, 3};
   const auto size = [&](int i) { return std::abs(t.stride[i]); };
   std::sort(order.begin(), order.end(), [&](int a, int b) { return size(a) < size(b); });
   std::int64_t reach = 0;
   for (int i : order) {
-    if (t.shape[i] == 0) return false;
     if (t.shape[i] == 1) continue;
     if (size(i) <= reach) return true;
     reach += (t.shape[i] - 1) * size(i);

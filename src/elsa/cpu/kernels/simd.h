@@ -118,8 +118,30 @@ ELSA_INLINE float ReduceMax(F32 x) {
 #endif
 }
 
-// 2^x for x <= 0, to 2 units in the last place or so; 0 far below (x <= -126, -infinity too); NaN
-// stays NaN. Our choice: degree 5 around 0, |error| < 2.5e-7 relative.
+// The nearest whole numbers, as integers and as floats, for |x| < 2^22. NaN gives an integer whose
+// low 9 bits are 0.
+ELSA_INLINE I32 NearestInt(F32 x, F32* nearest) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  *nearest = (F32)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return (I32)_mm256_cvtps_epi32((__m256)*nearest);
+#elif defined(__ARM_NEON)
+  *nearest = (F32)vrndnq_f32((float32x4_t)x);
+  return (I32)vcvtq_s32_f32((float32x4_t)*nearest);
+#elif defined(__SSE2__) && !defined(__AVX512F__)
+  const __m128i whole = _mm_cvtps_epi32((__m128)x);
+  *nearest = (F32)_mm_cvtepi32_ps(whole);
+  return (I32)whole;
+#else
+  const F32 magic = Splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
+  const F32 shifted = x + magic;
+  *nearest = shifted - magic;
+  return ((I32)shifted - SplatInt(0x4b400000)) & (x == x);
+#endif
+}
+
+// 2^x for x <= 0, to 2 units in the last place or so; 0 far below (x <= -127, -infinity too; what
+// is left from -126 on is below 2^-126); NaN stays NaN. Our choice: degree 5 around 0, |error| <
+// 2.5e-7 relative.
 ELSA_INLINE F32 Exp2(F32 x) {
 #if defined(__AVX512F__)
   const __m512 t = (__m512)x;
@@ -128,11 +150,11 @@ ELSA_INLINE F32 Exp2(F32 x) {
   const __mmask16 finite = _mm512_cmp_ps_mask(t, _mm512_set1_ps(-200.0f), _CMP_NLT_UQ);
   const F32 f = (F32)_mm512_maskz_sub_ps(finite, t, whole);
 #else
-  const F32 low = Splat(-126.0f);
-  const F32 t = Max(low, x);             // NaN stays: the second argument
-  const F32 magic = Splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
-  const F32 shifted = t + magic;
-  const F32 f = t - (shifted - magic);
+  // At -127 the fraction is 0, the polynomial 1.0, and its bits less 127 << 23 are those of 0.
+  const F32 t = Max(Splat(-127.0f), x);  // NaN stays: the second argument
+  F32 whole;
+  const I32 n = NearestInt(t, &whole);
+  const F32 f = t - whole;
 #endif
   F32 p = Splat(1.3333558146e-3f);
   p = Fma(p, f, Splat(9.6181291076e-3f));
@@ -143,11 +165,7 @@ ELSA_INLINE F32 Exp2(F32 x) {
 #if defined(__AVX512F__)
   return (F32)_mm512_scalef_ps((__m512)p, whole);
 #else
-  const I32 n = (I32)shifted - SplatInt(0x4b400000);
-  const I32 scaled = (I32)p + (n << 23);
-  const I32 dropped = x < low;
-  const I32 nan = x != x;
-  return (F32)((scaled & ~(dropped | nan)) | ((I32)x & nan));
+  return (F32)((I32)p + (n << 23));
 #endif
 }
 

@@ -1,0 +1,323 @@
+#include "elsa/cpu/exact_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "elsa/base/random.h"
+#include "elsa/cpu/attention.h"
+#include "elsa/cpu/testing.h"
+#include "elsa/reference/attention.h"
+#include "elsa/reference/testing.h"
+
+namespace elsa::cpu {
+namespace {
+
+using reference::Problem;
+
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+float Rounded(float x, DType dtype) {
+  if (dtype == DType::kF16) return FromF16(ToF16(x));
+  if (dtype == DType::kBf16) return FromBf16(ToBf16(x));
+  return x;
+}
+
+void Put(std::byte* row, DType dtype, std::int64_t index, float x) {
+  const std::uint16_t half = dtype == DType::kF16 ? ToF16(x) : ToBf16(x);
+  if (dtype == DType::kF32) {
+    std::memcpy(row + 4 * index, &x, 4);
+  } else {
+    std::memcpy(row + 2 * index, &half, 2);
+  }
+}
+
+// A tensor with memory of its own: [b][h][n] or [b][n][h] rows with a gap of NaN after each.
+struct Handed {
+  std::vector<std::byte> bytes;
+  MutableTensor tensor;
+
+  Handed(const std::array<std::int64_t, 4>& shape, DType dtype, bool transposed, std::int64_t gap) {
+    const std::int64_t row = shape[3] + gap;
+    std::array<std::int64_t, 4> stride{shape[1] * shape[2] * row, shape[2] * row, row, 1};
+    if (transposed) stride = {shape[1] * shape[2] * row, row, shape[1] * row, 1};
+    const std::int64_t count = shape[0] * shape[1] * shape[2] * row;
+    bytes.resize((count + 1) * SizeOf(dtype));
+    std::byte* data = bytes.data() + (gap % 2) * SizeOf(dtype);
+    for (std::int64_t i = 0; i < count; ++i) Put(data, dtype, i, kNaN);
+    tensor = MutableTensor(data, dtype, shape, stride);
+  }
+  Handed(const reference::Tensor<float>& from, DType dtype, bool transposed, std::int64_t gap)
+      : Handed(from.shape, dtype, transposed, gap) {
+    for (std::int64_t b = 0; b < from.shape[0]; ++b) {
+      for (std::int64_t h = 0; h < from.shape[1]; ++h) {
+        for (std::int64_t i = 0; i < from.shape[2]; ++i) {
+          for (std::int64_t c = 0; c < from.shape[3]; ++c) {
+            Put(tensor.Row(b, h, i), dtype, c, from(b, h, i, c));
+          }
+        }
+      }
+    }
+  }
+  Tensor view() const { return {tensor.data, tensor.dtype, tensor.shape, tensor.stride}; }
+  float At(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t c) const {
+    return ElementAt(tensor.Row(b, h, i), tensor.dtype, c);
+  }
+};
+
+struct Setup {
+  DType dtype = DType::kF32;
+  DType out_dtype = DType::kF32;
+  DType bias_dtype = DType::kF32;
+  Precision precision = Precision::kAuto;
+  bool transposed = false;
+  std::int64_t gap = 0;
+  std::int64_t causal_offset = 0;
+  bool mask_for_all_heads = false;    // [batch, 1, n_q, n_k], stride 0
+  bool mask_for_all_queries = false;  // stride 0 over queries
+};
+
+void RoundTo(reference::Tensor<float>& t, DType dtype) {
+  for (float& x : t.values) x = Rounded(x, dtype);
+}
+
+// Makes what the setup hands over what the problem says.
+void Apply(const Setup& s, Problem& p) {
+  for (auto* t : {&p.query, &p.key, &p.value}) RoundTo(*t, s.dtype);
+  RoundTo(p.bias, s.bias_dtype);
+  const auto share = [&](auto& t) {
+    if (t.values.empty()) return;
+    for (std::int64_t b = 0; b < t.shape[0]; ++b) {
+      for (std::int64_t h = 0; h < t.shape[1]; ++h) {
+        for (std::int64_t i = 0; i < t.shape[2]; ++i) {
+          for (std::int64_t j = 0; j < t.shape[3]; ++j) {
+            t(b, h, i, j) = t(b, s.mask_for_all_heads ? 0 : h, s.mask_for_all_queries ? 0 : i, j);
+          }
+        }
+      }
+    }
+  };
+  share(p.mask);
+  share(p.bias);
+}
+
+struct Result {
+  Handed out;
+  reference::Tensor<float> log_sum_exp;
+};
+
+Result Attended(const Problem& p, const Setup& s, Target target, Executor* executor = nullptr) {
+  Handed q(p.query, s.dtype, s.transposed, s.gap);
+  Handed k(p.key, s.dtype, s.transposed, s.gap + 1);
+  Handed v(p.value, s.dtype, s.transposed, s.gap);
+  // What lies beyond the lengths is NaN or infinite.
+  for (std::int64_t b = 0; b < static_cast<std::int64_t>(p.key_lengths.size()); ++b) {
+    for (std::int64_t h = 0; h < p.key.shape[1]; ++h) {
+      for (std::int64_t j = p.key_lengths[b]; j < p.key.shape[2]; ++j) {
+        for (std::int64_t c = 0; c < p.key.shape[3]; ++c)
+          Put(k.tensor.Row(b, h, j), s.dtype, c, kNaN);
+        for (std::int64_t c = 0; c < p.value.shape[3]; ++c)
+          Put(v.tensor.Row(b, h, j), s.dtype, c, kInf);
+      }
+    }
+  }
+  Handed bias(p.bias, s.bias_dtype, false, s.gap);
+  Inputs in;
+  in.query = q.view();
+  in.key = k.view();
+  in.value = v.view();
+  in.scale = p.scale;
+  in.causal = p.causal;
+  in.causal_offset = s.causal_offset;
+  in.query_lengths = p.query_lengths;
+  in.key_lengths = p.key_lengths;
+  in.mask = p.mask.view();
+  if (!p.bias.values.empty()) in.bias = bias.view();
+  if (s.mask_for_all_heads) in.mask.stride[1] = in.bias.stride[1] = 0;
+  if (s.mask_for_all_queries) in.mask.stride[2] = in.bias.stride[2] = 0;
+  Result r{Handed({p.query.shape[0], p.query.shape[1], p.query.shape[2], p.value.shape[3]},
+                  s.out_dtype, s.transposed, s.gap),
+           reference::Tensor<float>({p.query.shape[0], p.query.shape[1], p.query.shape[2], 1})};
+  AttendOptions options;
+  options.executor = executor;
+  options.target = target;
+  options.precision = s.precision;
+  if (!r.log_sum_exp.values.empty()) {
+    options.log_sum_exp = View<float, 3>(r.log_sum_exp.values.data(),
+                                         {p.query.shape[0], p.query.shape[1], p.query.shape[2]});
+  }
+  Attend(in, nullptr, 0, r.out.tensor, options);
+  return r;
+}
+
+// What one row should be, and how far rounding may take it.
+struct Expected {
+  std::vector<double> out;
+  std::vector<double> bound;
+  double log_sum_exp = -HUGE_VAL;
+  double log_sum_exp_bound = 0;
+};
+
+// Unit roundoffs of what K, V and weights, and the output, are rounded to.
+double Roundoff(DType dtype) {
+  return dtype == DType::kF32 ? 0x1p-24 : dtype == DType::kF16 ? 0x1p-11 : 0x1p-8;
+}
+
+// The bound: a score is off by (d + 4) roundings of the sum of its products' sizes (their scaling
+// and summation) and 4 of its own; a weight is off by the factor e^(twice that: its own and the
+// largest's) and by the error of 2^x; the sums over n keys by n roundings. In 16 bits, queries and
+// weights are rounded once more.
+Expected Oracle(const Problem& p, const Setup& s, std::int64_t b, std::int64_t h, std::int64_t i) {
+  const std::int64_t d_v = p.value.shape[3];
+  Expected e{std::vector<double>(d_v), std::vector<double>(d_v)};
+  std::vector<std::int64_t> keys;
+  Problem const& q = p;
+  for (std::int64_t j = 0; j < p.key.shape[2]; ++j) {
+    if (!p.query_lengths.empty() && i >= p.query_lengths[b]) continue;
+    if (!p.key_lengths.empty() && j >= p.key_lengths[b]) continue;
+    if (p.causal && j > i + s.causal_offset) continue;
+    if (!p.mask.values.empty() && p.mask(b, h, i, j) == 0) continue;
+    if (!p.bias.values.empty() && p.bias(b, h, i, j) <= -1e30f) continue;
+    keys.push_back(j);
+  }
+  if (keys.empty()) return e;
+  const double u = 0x1p-24;
+  const double u16 =
+      s.precision == Precision::kFloat32 || s.dtype == DType::kF32 ? 0 : Roundoff(s.dtype);
+  std::vector<double> scores;
+  double off = 0;
+  for (const std::int64_t j : keys) {
+    double size = 0;
+    for (std::int64_t c = 0; c < q.query.shape[3]; ++c) {
+      size += std::abs(p.scale * q.query(b, h, i, c) * q.key(b, q.kv_head(h), j, c));
+    }
+    scores.push_back(reference::BruteScore(p, b, h, i, j));
+    const double bias = p.bias.values.empty() ? 0 : std::abs(p.bias(b, h, i, j));
+    const double d = static_cast<double>(q.query.shape[3]);
+    off = std::max(off, size * ((d + 4) * u + u16) + 4 * u * (std::abs(scores.back()) + bias));
+  }
+  const double peak = *std::max_element(scores.begin(), scores.end());
+  double sum = 0;
+  for (const double x : scores) sum += std::exp(x - peak);
+  const double n = static_cast<double>(keys.size());
+  // 2^x: 2.5e-7 and its rounding; for each 256 keys one more correction of older sums.
+  const double relative = std::expm1(2 * off) + 4e-7 * (2 + n / 256) + (2 * n + 4) * u + 2 * u16;
+  for (std::size_t a = 0; a < keys.size(); ++a) {
+    const double weight = std::exp(scores[a] - peak) / sum;
+    for (std::int64_t c = 0; c < d_v; ++c) {
+      const double value = p.value(b, p.kv_head(h), keys[a], c);
+      e.out[c] += weight * value;
+      // What is below 2^-126 of the largest weight may be lost.
+      e.bound[c] += (weight * relative + 0x1p-125) * std::abs(value);
+    }
+  }
+  for (std::int64_t c = 0; c < d_v; ++c) {
+    e.bound[c] += Roundoff(s.out_dtype) * (std::abs(e.out[c]) + e.bound[c]) +
+                  (s.out_dtype == DType::kF16 ? 0x1p-24 : 0x1p-149);
+  }
+  e.log_sum_exp = std::log(sum) + peak;
+  e.log_sum_exp_bound = relative + off + 4 * u * std::abs(e.log_sum_exp) + 0x1p-60;
+  return e;
+}
+
+::testing::AssertionResult Close(const Problem& p, const Setup& s, const Result& r) {
+  for (std::int64_t b = 0; b < p.query.shape[0]; ++b) {
+    for (std::int64_t h = 0; h < p.query.shape[1]; ++h) {
+      for (std::int64_t i = 0; i < p.query.shape[2]; ++i) {
+        const Expected e = Oracle(p, s, b, h, i);
+        const auto where = [&] {
+          return " at batch " + std::to_string(b) + " head " + std::to_string(h) + " query " +
+                 std::to_string(i);
+        };
+        for (std::int64_t c = 0; c < p.value.shape[3]; ++c) {
+          const double got = r.out.At(b, h, i, c);
+          if (std::abs(got - e.out[c]) <= e.bound[c]) continue;
+          return ::testing::AssertionFailure() << got << " instead of " << e.out[c] << " +- "
+                                               << e.bound[c] << where() << " column " << c;
+        }
+        const double lse = r.log_sum_exp(b, h, i, 0);
+        if (lse == e.log_sum_exp || std::abs(lse - e.log_sum_exp) <= e.log_sum_exp_bound) continue;
+        return ::testing::AssertionFailure()
+               << "log_sum_exp " << lse << " instead of " << e.log_sum_exp << where();
+      }
+    }
+  }
+  return ::testing::AssertionSuccess();
+}
+
+struct Drawn {
+  Problem problem;
+  Setup setup;
+  std::string text;
+};
+
+// A problem with a bit of everything, small enough for an oracle.
+Drawn Draw(std::uint64_t seed) {
+  Random random(seed);
+  const auto one_of = [&](auto... values) {
+    const std::int64_t all[] = {static_cast<std::int64_t>(values)...};
+    return all[random.Below(std::size(all))];
+  };
+  const auto chance = [&](double p) { return random.Uniform() < p; };
+  reference::ProblemShape shape;
+  shape.batch = one_of(1, 1, 2);
+  shape.kv_heads = one_of(1, 1, 2);
+  shape.heads = shape.kv_heads * one_of(1, 1, 2, 3);
+  shape.queries = one_of(0, 1, 2, 3, 7, 12, 13, 25, 63, random.Below(60));
+  shape.keys = one_of(0, 1, 2, 7, 8, 16, 17, 33, 63, 65, random.Below(90), 256 + random.Below(30));
+  shape.d = one_of(1, 2, 3, 8, 13, 16, 32, 64, 80, 1 + random.Below(100));
+  shape.d_v = chance(0.5) ? shape.d : one_of(1, 5, 8, 9, 16, 17, 24, 40, 64, 1 + random.Below(70));
+  Drawn drawn{reference::RandomProblem(shape, random.Next()), {}, {}};
+  Problem& p = drawn.problem;
+  Setup& s = drawn.setup;
+  const DType dtypes[] = {DType::kF32, DType::kF32, DType::kF16, DType::kBf16};
+  s.dtype = dtypes[random.Below(4)];
+  s.out_dtype = chance(0.5) ? s.dtype : DType::kF32;
+  s.bias_dtype = dtypes[random.Below(4)];
+  s.precision = chance(0.3) ? Precision::kFloat32 : Precision::kAuto;
+  s.transposed = chance(0.5);
+  s.gap = one_of(0, 0, 1, 3);
+  s.mask_for_all_heads = chance(0.3);
+  s.mask_for_all_queries = chance(0.3);
+  p.causal = chance(0.4);
+  if (p.causal && chance(0.5)) s.causal_offset = random.Below(2 * shape.keys + 1);
+  if (chance(0.3)) reference::AddRandomMask(p, one_of(0, 1, 5, 9) / 10.0, random.Next());
+  if (chance(0.3)) reference::AddRandomBias(p, 2, random.Next());
+  if (!p.bias.values.empty() && chance(0.5)) {
+    const float hidden[] = {-kInf, -1e30f, std::numeric_limits<float>::lowest(), -3e38f};
+    for (float& x : p.bias.values)
+      x = chance(0.3) ? hidden[random.Below(s.bias_dtype == DType::kF16 ? 1 : 4)] : x;
+  }
+  for (std::int64_t b = 0; b < shape.batch && chance(0.5); ++b) {
+    p.query_lengths.resize(shape.batch, shape.queries);
+    p.key_lengths.resize(shape.batch, shape.keys);
+    p.query_lengths[b] = random.Below(shape.queries + 1);
+    p.key_lengths[b] = random.Below(shape.keys + 1);
+  }
+  if (chance(0.2)) p.scale *= one_of(-1, 0, 10);
+  Apply(s, p);
+  drawn.text = "Draw(" + std::to_string(seed) + "): batch " + std::to_string(shape.batch) +
+               " heads " + std::to_string(shape.heads) + "/" + std::to_string(shape.kv_heads) +
+               " n_q " + std::to_string(shape.queries) + " n_k " + std::to_string(shape.keys) +
+               " d " + std::to_string(shape.d) + " d_v " + std::to_string(shape.d_v) + " " +
+               std::string(Name(s.dtype));
+  return drawn;
+}
+
+TEST(ExactAttention, IsWithinTheBoundOfTheOracleForRandomProblems) {
+  for (int seed = 1; seed <= Rounds(1500, 100); ++seed) {
+    const Drawn drawn = Draw(seed);
+    for (Target target : RunningTargets()) {
+      const Result r = Attended(drawn.problem, drawn.setup, target);
+      ASSERT_TRUE(Close(drawn.problem, drawn.setup, r)) << drawn.text << " on " << Name(target);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace elsa::cpu
