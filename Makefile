@@ -1,9 +1,9 @@
-# make build | demo | test | test-all | format      (README.md says what they do)
+# make build | demo | test | test-all | bench | format      (README.md says what they do)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build native python demo test test-cpp test-neon test-python test-all test-asan test-tsan \
-        test-clang test-slow format lint clean
+.PHONY: build native python demo bench test test-cpp test-neon test-python test-all test-asan \
+        test-tsan test-clang test-slow format lint clean
 
 STAMPS := build/stamps
 PYTHON := .venv/bin/python
@@ -48,6 +48,16 @@ python: .venv/.package
 
 demo: build
 	@$(PYTHON) -m elsa_attention.demo --out out/demo
+
+# The peers of `elsa bench`; numpy and torch stay those of requirements/python.txt.
+.venv/.bench: requirements/bench.txt | .venv/.installed
+	@echo "bench: installing its peers into .venv" >&2
+	@$(PYTHON) -m pip install -qq --disable-pip-version-check -c requirements/python.txt -r $<
+	@touch $@
+
+# BENCH: options, as BENCH=--quick; build/release/elsa bench --help lists them.
+bench: build .venv/.bench
+	@build/release/elsa bench $(BENCH)
 
 test: test-cpp test-neon test-python
 	@python3 scripts/check_test_counts.py tests/expected_counts.json build/ctest.log build/pytest.log

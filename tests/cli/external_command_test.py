@@ -131,7 +131,7 @@ def test_an_unknown_command_names_what_there_is(place):
     refused(place.run("foo"), "'foo'", "attend", "calibrate", "inspect", "params", "bar")
 
 
-@pytest.mark.parametrize("command", ["capture", "evaluate"])
+@pytest.mark.parametrize("command", ["bench", "capture", "evaluate"])
 def test_commands_of_the_python_package_say_how_to_install_them(place, command):
     refused(place.run(command), f"'{command}'", 'pip install "elsa-attention[models]"')
     assert "pip" not in place.run("foo").stderr

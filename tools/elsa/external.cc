@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "elsa-";
 // Provided by the Python package with its extra "models".
-constexpr std::array<std::string_view, 2> kPythonCommands = {"capture", "evaluate"};
+constexpr std::array<std::string_view, 3> kPythonCommands = {"bench", "capture", "evaluate"};
 
 bool IsProgram(const std::string& path) {
   struct stat status {};
