@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -317,6 +318,195 @@ TEST(ExactAttention, IsWithinTheBoundOfTheOracleForRandomProblems) {
       ASSERT_TRUE(Close(drawn.problem, drawn.setup, r)) << drawn.text << " on " << Name(target);
     }
   }
+}
+
+TEST(ExactAttention, IsWithinTheBoundForLengthsAndComponentsOfAllSizes) {
+  for (const std::int64_t n : {1, 7, 63, 65, 300, 1000}) {
+    for (const std::int64_t d : {1, 32, 63, 64, 80, 96, 128, 256}) {
+      if (n == 1000 && d % 64 != 0) continue;
+      for (const bool causal : {false, true}) {
+        Problem p = reference::RandomProblem({1, 1, 1, n == 1000 ? 30 : n, n, d, d}, n * 1000 + d);
+        p.causal = causal;
+        Setup s;
+        s.causal_offset = causal && n == 1000 ? n - 30 : 0;
+        for (Target target : RunningTargets()) {
+          ASSERT_TRUE(Close(p, s, Attended(p, s, target)))
+              << "n " << n << " d " << d << " causal " << causal << " on " << Name(target);
+        }
+      }
+    }
+  }
+}
+
+bool SameBits(const Result& a, const Result& b) {
+  return a.out.bytes == b.out.bytes &&
+         std::memcmp(a.log_sum_exp.values.data(), b.log_sum_exp.values.data(),
+                     a.log_sum_exp.values.size() * sizeof(float)) == 0;
+}
+
+TEST(ExactAttention, GivesTheSameBitsForAnyNumberOfThreads) {
+  ThreadPool one(1);
+  ThreadPool two(2);
+  ThreadPool five(5);
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBf16}) {
+    for (const bool causal : {false, true}) {
+      Problem p = reference::RandomProblem({2, 4, 2, 331, 547, 40, 24}, 3);
+      p.causal = causal;
+      if (!causal) p.key_lengths = {547, 290};
+      if (causal) reference::AddRandomMask(p, 0.02, 4);
+      Setup s;
+      s.dtype = dtype;
+      s.causal_offset = causal ? 100 : 0;
+      Apply(s, p);
+      for (Target target : RunningTargets()) {
+        const Result alone = Attended(p, s, target, &one);
+        EXPECT_TRUE(SameBits(alone, Attended(p, s, target, &two))) << Name(target);
+        EXPECT_TRUE(SameBits(alone, Attended(p, s, target, &five))) << Name(target);
+      }
+    }
+  }
+}
+
+TEST(ExactAttention, GivesTheSameBitsWhicheverHeadsAreListedTogether) {
+  const Problem p = reference::RandomProblem({1, 6, 2, 77, 300, 32, 32}, 5);
+  const Inputs in = InputsOf(p.inputs());
+  const auto attend = [&](Target target, const std::vector<std::vector<HeadItem>>& lists) {
+    std::vector<float> out(6 * 77 * 32, 1.5f);
+    const Output output{View<float, 4>(out.data(), {1, 6, 77, 32}), {}};
+    for (const std::vector<HeadItem>& list : lists) {
+      ExactAttention({in, output, KernelsOf(target), SharedExecutor(2), false}, list);
+    }
+    return out;
+  };
+  for (Target target : RunningTargets()) {
+    const auto together = attend(target, {{{0, 0}, {0, 1}, {0, 2}, {0, 3}, {0, 4}, {0, 5}}});
+    EXPECT_EQ(together, attend(target, {{{0, 5}, {0, 1}}, {{0, 3}}, {{0, 0}, {0, 4}, {0, 2}}}));
+    const auto one = attend(target, {{{0, 4}}});
+    EXPECT_EQ(one[0], 1.5f) << "a row of a head that is not listed was written";
+  }
+}
+
+// Every pair sees or does not see the poisoned key 40; nobody sees 41.
+void ExpectPoisonOnlyWhereSeen(const Problem& p, const Setup& s, bool in_value, float poison,
+                               Target target) {
+  Problem poisoned = p;
+  for (const std::int64_t key : {40, 41}) {
+    auto& rows = in_value ? poisoned.value : poisoned.key;
+    for (std::int64_t c = 0; c < rows.shape[3]; c += in_value ? 3 : 1) rows(0, 0, key, c) = poison;
+  }
+  const Result clean = Attended(p, s, target);
+  const Result got = Attended(poisoned, s, target);
+  for (std::int64_t i = 0; i < p.query.shape[2]; ++i) {
+    const std::vector<std::int64_t> seen = reference::BruteVisible(p, 0, 0, i);
+    const bool sees = std::count(seen.begin(), seen.end(), 40) > 0;
+    for (std::int64_t c = 0; c < p.value.shape[3]; ++c) {
+      const float x = got.out.At(0, 0, i, c);
+      if (!sees || (in_value && c % 3 != 0)) {
+        ASSERT_EQ(x, clean.out.At(0, 0, i, c)) << "query " << i << " on " << Name(target);
+      } else if (in_value && std::isinf(poison)) {
+        ASSERT_EQ(x, poison) << "query " << i << " on " << Name(target);
+      } else {
+        ASSERT_TRUE(std::isnan(x)) << "query " << i << " got " << x << " on " << Name(target);
+      }
+    }
+  }
+}
+
+TEST(ExactAttention, ShowsNaNAndInfinityToThoseWhoSeeThemOnly) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBf16}) {
+    for (const bool by_bias : {false, true}) {
+      Problem p = reference::RandomProblem({1, 1, 1, 50, 70, 24, 20}, 6);
+      p.mask = reference::Tensor<std::uint8_t>(p.pairs(), 1);
+      if (by_bias) p.bias = reference::Tensor<float>(p.pairs(), 0.25f);
+      for (std::int64_t i = 0; i < 50; ++i) {
+        p.mask(0, 0, i, 41) = 0;
+        if (!by_bias) p.mask(0, 0, i, 40) = i % 3 == 0;
+        if (by_bias && i % 3 != 0) p.bias(0, 0, i, 40) = -kInf;
+      }
+      Setup s;
+      s.dtype = dtype;
+      Apply(s, p);
+      for (Target target : RunningTargets()) {
+        ExpectPoisonOnlyWhereSeen(p, s, false, kNaN, target);
+        ExpectPoisonOnlyWhereSeen(p, s, true, kNaN, target);
+        ExpectPoisonOnlyWhereSeen(p, s, true, kInf, target);
+        ExpectPoisonOnlyWhereSeen(p, s, true, -kInf, target);
+      }
+      p.mask = {};
+      p.bias = {};
+      p.causal = true;  // 41 and 40 are beyond most queries
+      for (Target target : RunningTargets()) {
+        if (by_bias) continue;
+        Problem first = p;
+        first.key_lengths = {41};
+        ExpectPoisonOnlyWhereSeen(first, s, true, kInf, target);
+        ExpectPoisonOnlyWhereSeen(first, s, false, kNaN, target);
+      }
+    }
+  }
+}
+
+TEST(ExactAttention, NaNOfAnyPayloadStaysNaN) {
+  Problem p = reference::RandomProblem({1, 1, 1, 9, 30, 8, 8}, 7);
+  for (const std::uint32_t bits : {0x7fc00001u, 0xffc001ffu, 0x7f800001u, 0x7fffffffu}) {
+    std::memcpy(&p.query(0, 0, 4, 3), &bits, 4);
+    for (Target target : RunningTargets()) {
+      const Result r = Attended(p, {}, target);
+      EXPECT_TRUE(std::isnan(r.out.At(0, 0, 4, 0))) << Name(target);
+      EXPECT_FALSE(std::isnan(r.out.At(0, 0, 5, 0))) << Name(target);
+    }
+  }
+}
+
+TEST(ExactAttention, HugeScoresPickTheLargest) {
+  Problem p = reference::RandomProblem({1, 1, 1, 3, 500, 4, 4}, 8);
+  for (float& x : p.query.values) x = 1e15f;
+  for (std::int64_t j = 0; j < 500; ++j) {
+    for (std::int64_t c = 0; c < 4; ++c) p.key(0, 0, j, c) = -1e15f * static_cast<float>(j + 1);
+  }
+  p.scale = 1;
+  for (const std::int64_t winner : {0, 300, 499}) {
+    Problem q = p;
+    for (std::int64_t c = 0; c < 4; ++c) q.key(0, 0, winner, c) = 1e14f;
+    for (Target target : RunningTargets()) {
+      const Result r = Attended(q, {}, target);
+      for (std::int64_t c = 0; c < 4; ++c) {
+        EXPECT_EQ(r.out.At(0, 0, 1, c), q.value(0, 0, winner, c)) << Name(target);
+      }
+    }
+  }
+}
+
+TEST(ExactAttention, InfiniteScoresAreAsInAPlainSoftmax) {
+  Problem p = reference::RandomProblem({1, 1, 1, 4, 20, 2, 3}, 9);
+  p.query(0, 0, 1, 0) = p.query(0, 0, 2, 0) = 1;
+  p.query(0, 0, 3, 0) = -1;
+  p.key(0, 0, 5, 0) = -kInf;  // weight 0 for queries 1 and 2, NaN for 3
+  Problem without = p;
+  without.mask = reference::Tensor<std::uint8_t>(p.pairs(), 1);
+  for (std::int64_t i = 0; i < 4; ++i) without.mask(0, 0, i, 5) = 0;
+  Problem all = p;
+  for (std::int64_t j = 0; j < 20; ++j) all.key(0, 0, j, 0) = -kInf;
+  for (Target target : RunningTargets()) {
+    const Result r = Attended(p, {}, target);
+    const Result expected = Attended(without, {}, target);
+    for (std::int64_t c = 0; c < 3; ++c) {
+      EXPECT_EQ(r.out.At(0, 0, 1, c), expected.out.At(0, 0, 1, c)) << Name(target);
+      EXPECT_TRUE(std::isnan(r.out.At(0, 0, 3, c))) << Name(target);
+      EXPECT_TRUE(std::isnan(Attended(all, {}, target).out.At(0, 0, 1, c))) << Name(target);
+    }
+  }
+}
+
+TEST(ExactAttention, TakesScalesThatBinary32CannotHold) {
+  Problem p = reference::RandomProblem({1, 1, 1, 5, 40, 8, 8}, 10);
+  for (float& x : p.query.values) x *= 1e-30f;
+  for (float& x : p.key.values) x *= 1e-15f;
+  p.query(0, 0, 4, 0) = 0;
+  p.scale = 1e45;
+  for (Target target : RunningTargets()) EXPECT_TRUE(Close(p, {}, Attended(p, {}, target)));
+  p.scale = 0;
+  for (Target target : RunningTargets()) EXPECT_TRUE(Close(p, {}, Attended(p, {}, target)));
 }
 
 }  // namespace

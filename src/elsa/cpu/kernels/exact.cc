@@ -20,6 +20,7 @@ ELSA_INLINE void ScorePanel(const float* queries, const float* keys, int d, floa
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) sum[i][v] = F32{};
   }
+#pragma GCC unroll 4
   for (int c = 0; c < d; ++c) {
     F32 k[kVectors];
 #pragma GCC unroll 2
@@ -53,6 +54,7 @@ ELSA_INLINE void AccumulatePanel(const float* weights, std::int64_t stride, cons
       sum[i][v] = begin ? F32{} : Load(sums + i * sum_stride + v * kLanes) * Splat(correction[i]);
     }
   }
+#pragma GCC unroll 4
   for (int j = 0; j < keys; ++j) {
     F32 value[kVectors];
 #pragma GCC unroll 2
@@ -161,16 +163,23 @@ ELSA_INLINE I32 FirstLanes(int count) {
   return lane < SplatInt(count);
 }
 
+constexpr int kAtOnce = 4;  // vectors, in loops whose steps depend on each other
+
 float LargestOf(const float* scores, int count, float largest) {
-  F32 most = Splat(largest);
+  F32 most[kAtOnce];
+  for (F32& x : most) x = Splat(largest);
   int j = 0;
-  for (; j + kLanes <= count; j += kLanes) most = Max(most, Load(scores + j));
+  for (; j + kAtOnce * kLanes <= count; j += kAtOnce * kLanes) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kAtOnce; ++v) most[v] = Max(most[v], Load(scores + j + v * kLanes));
+  }
+  for (; j + kLanes <= count; j += kLanes) most[0] = Max(most[0], Load(scores + j));
   if (j < count) {
     const I32 use = FirstLanes(count - j);
     const F32 last = Load(scores + j);
-    most = Max(most, (F32)((use & (I32)last) | (~use & (I32)Splat(-kInfinity))));
+    most[1] = Max(most[1], (F32)((use & (I32)last) | (~use & (I32)Splat(-kInfinity))));
   }
-  return ReduceMax(most);
+  return ReduceMax(Max(Max(most[0], most[1]), Max(most[2], most[3])));
 }
 
 // Weights of one row in place, zeros up to `end`; returns their sum.
@@ -178,17 +187,22 @@ float WeighRow(float* scores, int count, int end, float largest) {
   const F32 shift = Splat(largest);
   F32 sum{};
   int j = 0;
-  for (; j + kLanes <= count; j += kLanes) {
-    const F32 weight = Exp2(Load(scores + j) - shift);
-    Store(scores + j, weight);
-    sum += weight;
+  for (; j + kAtOnce * kLanes <= count; j += kAtOnce * kLanes) {
+    F32 x[kAtOnce];
+#pragma GCC unroll 8
+    for (int v = 0; v < kAtOnce; ++v) x[v] = Load(scores + j + v * kLanes) - shift;
+    Exp2(x);
+#pragma GCC unroll 8
+    for (int v = 0; v < kAtOnce; ++v) {
+      Store(scores + j + v * kLanes, x[v]);
+      sum += x[v];
+    }
   }
-  if (j < count) {
+  for (; j < count; j += kLanes) {
     const I32 use = FirstLanes(count - j);
     const F32 weight = (F32)(use & (I32)Exp2(Load(scores + j) - shift));
     Store(scores + j, weight);
     sum += weight;
-    j += kLanes;
   }
   for (; j < end; j += kLanes) Store(scores + j, F32{});
   return ReduceAdd(sum);

@@ -49,22 +49,36 @@ inline std::int64_t QueryBytes(int d) {
 }
 
 template <typename E>
-void PackQueriesOf(const ElementRows& rows, int count, int d, double scale, float* packed) {
+void PackQueriesOf(const ElementRows& rows, int count, int d, float scale, float* packed) {
   for (int first = 0; first < count; first += kGroupRows) {
     float* to = packed + std::int64_t{first} * d;
     // The last vector of rows reaches into the next group and the next c: it comes first.
     for (int i = (kGroupRows - 1) / kLanes * kLanes; i >= 0; i -= kLanes) {
       const int left = count - first - i < kGroupRows - i ? count - first - i : kGroupRows - i;
       PackTransposed<E, kGroupRows>(rows.data + (first + i) * rows.stride, rows.stride,
-                                    left < 0 ? 0 : left, d, Splat(static_cast<float>(scale)),
-                                    to + i);
+                                    left < 0 ? 0 : left, d, Splat(scale), to + i);
     }
   }
 }
 
+// Where a product may be a binary32 although the scale is none.
+template <typename E>
+void PackWithHugeScale(const ElementRows& rows, int count, int d, double scale, float* packed) {
+  PackQueriesOf<E>(rows, count, d, 1.0f, packed);
+  const int padded = RoundUp(count, kGroupRows);
+  for (int i = 0; i < padded * d; ++i) packed[i] = static_cast<float>(packed[i] * scale);
+}
+
 inline void PackQueries(const ElementRows& rows, int count, int d, double scale, void* packed) {
+  float* to = static_cast<float*>(packed);
+  const double size = scale < 0 ? -scale : scale;
   WithElement(rows.element, [&](auto e) {
-    PackQueriesOf<decltype(e)>(rows, count, d, scale, static_cast<float*>(packed));
+    using E = decltype(e);
+    if (size > 0x1p-100 && size < 0x1p100) {
+      PackQueriesOf<E>(rows, count, d, static_cast<float>(scale), to);
+    } else {
+      PackWithHugeScale<E>(rows, count, d, scale, to);
+    }
   });
 }
 

@@ -95,22 +95,33 @@ ELSA_INLINE F32 Max(F32 a, F32 b) {
 #endif
 }
 
+// The sum of the elements: halves are added until one is left, on every target in that order.
 ELSA_INLINE float ReduceAdd(F32 x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps((__m512)x);
+#elif defined(__AVX2__)
+  const __m256 y = (__m256)x;
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 #else
-  float sum = 0;
   for (int half = kLanes / 2; half > 0; half /= 2) {
     for (int i = 0; i < half; ++i) x[i] += x[i + half];
   }
-  sum = x[0];
-  return sum;
+  return x[0];
 #endif
 }
 
 ELSA_INLINE float ReduceMax(F32 x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps((__m512)x);
+#elif defined(__AVX2__)
+  const __m256 y = (__m256)x;
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#elif defined(__ARM_NEON)
+  return vmaxvq_f32((float32x4_t)x);
 #else
   float most = x[0];
   for (int i = 1; i < kLanes; ++i) most = x[i] > most ? x[i] : most;
@@ -141,32 +152,59 @@ ELSA_INLINE I32 NearestInt(F32 x, F32* nearest) {
 
 // 2^x for x <= 0, to 2 units in the last place or so; 0 far below (x <= -127, -infinity too; what
 // is left from -126 on is below 2^-126); NaN stays NaN. Our choice: degree 5 around 0, |error| <
-// 2.5e-7 relative.
+// 2.5e-7 relative. Several at once hide the latency of the chain, which is longer than schedulers
+// look ahead.
+template <int kCount>
+ELSA_INLINE void Exp2(F32 (&x)[kCount]) {
+  F32 f[kCount];
+#if defined(__AVX512F__)
+  F32 whole[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) whole[i] = (F32)_mm512_roundscale_ps((__m512)x[i], 8);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    // -infinity minus itself is NaN: the fraction of a huge number is 0.
+    const __mmask16 near = _mm512_cmp_ps_mask((__m512)x[i], _mm512_set1_ps(-200.0f), _CMP_NLT_UQ);
+    f[i] = (F32)_mm512_maskz_sub_ps(near, (__m512)x[i], (__m512)whole[i]);
+  }
+#else
+  I32 n[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    // At -127 the fraction is 0, the polynomial 1.0, and its bits less 127 << 23 are those of 0.
+    // NaN stays: the second argument.
+    const F32 t = Max(Splat(-127.0f), x[i]);
+    F32 whole;
+    n[i] = NearestInt(t, &whole);
+    f[i] = t - whole;
+  }
+#endif
+  F32 p[kCount];
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    p[i] = Fma(Splat(1.3333558146e-3f), f[i], Splat(9.6181291076e-3f));
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) p[i] = Fma(p[i], f[i], Splat(5.5504108665e-2f));
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) p[i] = Fma(p[i], f[i], Splat(2.4022650696e-1f));
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) p[i] = Fma(p[i], f[i], Splat(6.9314718056e-1f));
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) p[i] = Fma(p[i], f[i], Splat(1.0f));
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+#if defined(__AVX512F__)
+    x[i] = (F32)_mm512_scalef_ps((__m512)p[i], (__m512)whole[i]);
+#else
+    x[i] = (F32)((I32)p[i] + (n[i] << 23));
+#endif
+  }
+}
 ELSA_INLINE F32 Exp2(F32 x) {
-#if defined(__AVX512F__)
-  const __m512 t = (__m512)x;
-  const __m512 whole = _mm512_roundscale_ps(t, 8);
-  // -infinity minus itself is NaN: the fraction of a huge number is 0.
-  const __mmask16 finite = _mm512_cmp_ps_mask(t, _mm512_set1_ps(-200.0f), _CMP_NLT_UQ);
-  const F32 f = (F32)_mm512_maskz_sub_ps(finite, t, whole);
-#else
-  // At -127 the fraction is 0, the polynomial 1.0, and its bits less 127 << 23 are those of 0.
-  const F32 t = Max(Splat(-127.0f), x);  // NaN stays: the second argument
-  F32 whole;
-  const I32 n = NearestInt(t, &whole);
-  const F32 f = t - whole;
-#endif
-  F32 p = Splat(1.3333558146e-3f);
-  p = Fma(p, f, Splat(9.6181291076e-3f));
-  p = Fma(p, f, Splat(5.5504108665e-2f));
-  p = Fma(p, f, Splat(2.4022650696e-1f));
-  p = Fma(p, f, Splat(6.9314718056e-1f));
-  p = Fma(p, f, Splat(1.0f));
-#if defined(__AVX512F__)
-  return (F32)_mm512_scalef_ps((__m512)p, whole);
-#else
-  return (F32)((I32)p + (n << 23));
-#endif
+  F32 one[1] = {x};
+  Exp2(one);
+  return one[0];
 }
 
 }  // namespace elsa::cpu::ELSA_CPU_TARGET
