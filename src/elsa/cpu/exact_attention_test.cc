@@ -71,7 +71,7 @@ struct Handed {
   }
 };
 
-struct Setup {
+struct Handover {
   DType dtype = DType::kF32;
   DType out_dtype = DType::kF32;
   DType bias_dtype = DType::kF32;
@@ -88,7 +88,7 @@ void RoundTo(reference::Tensor<float>& t, DType dtype) {
 }
 
 // Makes what the setup hands over what the problem says.
-void Apply(const Setup& s, Problem& p) {
+void Apply(const Handover& s, Problem& p) {
   for (auto* t : {&p.query, &p.key, &p.value}) RoundTo(*t, s.dtype);
   RoundTo(p.bias, s.bias_dtype);
   const auto share = [&](auto& t) {
@@ -112,7 +112,7 @@ struct Result {
   reference::Tensor<float> log_sum_exp;
 };
 
-Result Attended(const Problem& p, const Setup& s, Target target, Executor* executor = nullptr) {
+Result Attended(const Problem& p, const Handover& s, Target target, Executor* executor = nullptr) {
   Handed q(p.query, s.dtype, s.transposed, s.gap);
   Handed k(p.key, s.dtype, s.transposed, s.gap + 1);
   Handed v(p.value, s.dtype, s.transposed, s.gap);
@@ -173,7 +173,8 @@ double Roundoff(DType dtype) {
 // and summation) and 4 of its own; a weight is off by the factor e^(twice that: its own and the
 // largest's) and by the error of 2^x; the sums over n keys by n roundings. In 16 bits, queries and
 // weights are rounded once more.
-Expected Oracle(const Problem& p, const Setup& s, std::int64_t b, std::int64_t h, std::int64_t i) {
+Expected Oracle(const Problem& p, const Handover& s, std::int64_t b, std::int64_t h,
+                std::int64_t i) {
   const std::int64_t d_v = p.value.shape[3];
   Expected e{std::vector<double>(d_v), std::vector<double>(d_v)};
   std::vector<std::int64_t> keys;
@@ -226,7 +227,7 @@ Expected Oracle(const Problem& p, const Setup& s, std::int64_t b, std::int64_t h
   return e;
 }
 
-::testing::AssertionResult Close(const Problem& p, const Setup& s, const Result& r) {
+::testing::AssertionResult Close(const Problem& p, const Handover& s, const Result& r) {
   for (std::int64_t b = 0; b < p.query.shape[0]; ++b) {
     for (std::int64_t h = 0; h < p.query.shape[1]; ++h) {
       for (std::int64_t i = 0; i < p.query.shape[2]; ++i) {
@@ -253,7 +254,7 @@ Expected Oracle(const Problem& p, const Setup& s, std::int64_t b, std::int64_t h
 
 struct Drawn {
   Problem problem;
-  Setup setup;
+  Handover setup;
   std::string text;
 };
 
@@ -275,7 +276,7 @@ Drawn Draw(std::uint64_t seed) {
   shape.d_v = chance(0.5) ? shape.d : one_of(1, 5, 8, 9, 16, 17, 24, 40, 64, 1 + random.Below(70));
   Drawn drawn{reference::RandomProblem(shape, random.Next()), {}, {}};
   Problem& p = drawn.problem;
-  Setup& s = drawn.setup;
+  Handover& s = drawn.setup;
   const DType dtypes[] = {DType::kF32, DType::kF32, DType::kF16, DType::kBf16};
   s.dtype = dtypes[random.Below(4)];
   s.out_dtype = chance(0.5) ? s.dtype : DType::kF32;
@@ -327,7 +328,7 @@ TEST(ExactAttention, IsWithinTheBoundForLengthsAndComponentsOfAllSizes) {
       for (const bool causal : {false, true}) {
         Problem p = reference::RandomProblem({1, 1, 1, n == 1000 ? 30 : n, n, d, d}, n * 1000 + d);
         p.causal = causal;
-        Setup s;
+        Handover s;
         s.causal_offset = causal && n == 1000 ? n - 30 : 0;
         for (Target target : RunningTargets()) {
           ASSERT_TRUE(Close(p, s, Attended(p, s, target)))
@@ -354,7 +355,7 @@ TEST(ExactAttention, GivesTheSameBitsForAnyNumberOfThreads) {
       p.causal = causal;
       if (!causal) p.key_lengths = {547, 290};
       if (causal) reference::AddRandomMask(p, 0.02, 4);
-      Setup s;
+      Handover s;
       s.dtype = dtype;
       s.causal_offset = causal ? 100 : 0;
       Apply(s, p);
@@ -387,7 +388,7 @@ TEST(ExactAttention, GivesTheSameBitsWhicheverHeadsAreListedTogether) {
 }
 
 // Every pair sees or does not see the poisoned key 40; nobody sees 41.
-void ExpectPoisonOnlyWhereSeen(const Problem& p, const Setup& s, bool in_value, float poison,
+void ExpectPoisonOnlyWhereSeen(const Problem& p, const Handover& s, bool in_value, float poison,
                                Target target) {
   Problem poisoned = p;
   for (const std::int64_t key : {40, 41}) {
@@ -423,7 +424,7 @@ TEST(ExactAttention, ShowsNaNAndInfinityToThoseWhoSeeThemOnly) {
         if (!by_bias) p.mask(0, 0, i, 40) = i % 3 == 0;
         if (by_bias && i % 3 != 0) p.bias(0, 0, i, 40) = -kInf;
       }
-      Setup s;
+      Handover s;
       s.dtype = dtype;
       Apply(s, p);
       for (Target target : RunningTargets()) {
