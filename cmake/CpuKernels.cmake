@@ -45,3 +45,13 @@ function(elsa_add_cpu_kernels library)
     target_compile_definitions(${library} PRIVATE ELSA_HAS_TARGET_${target}=1)
   endforeach()
 endfunction()
+
+# elsa_test_forced_targets(LIBRARY): the tests of target.h once per target, forced by ELSA_TARGET,
+# and with a name that is none.
+function(elsa_test_forced_targets library)
+  foreach(target portable neon avx2 avx512 avx512_vpopcnt avx512_bf16 avx512_fp16 itanium)
+    add_test(NAME ForcedTarget.${target} COMMAND ${library}_tests --gtest_filter=Target.*)
+    set_tests_properties(ForcedTarget.${target} PROPERTIES LABELS unit
+                         ENVIRONMENT ELSA_TARGET=${target})
+  endforeach()
+endfunction()

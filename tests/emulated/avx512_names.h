@@ -1,0 +1,561 @@
+// Every emulated intrinsic gets a name of its own, so that it does not meet the compiler's function
+// of the same name; sources keep writing _mm512_... Made by tests/emulated/names.py.
+#ifndef ELSA_TESTS_EMULATED_AVX512_NAMES_H_
+#define ELSA_TESTS_EMULATED_AVX512_NAMES_H_
+
+#include <immintrin.h>
+
+#undef _mm256_castph_si256
+#define _mm256_castph_si256 elsa_mm256_castph_si256
+#undef _mm256_castsi256_ph
+#define _mm256_castsi256_ph elsa_mm256_castsi256_ph
+#undef _mm256_cvtneps_pbh
+#define _mm256_cvtneps_pbh elsa_mm256_cvtneps_pbh
+#undef _mm256_dpbf16_ps
+#define _mm256_dpbf16_ps elsa_mm256_dpbf16_ps
+#undef _mm256_dpbusd_epi32
+#define _mm256_dpbusd_epi32 elsa_mm256_dpbusd_epi32
+#undef _mm256_fmadd_ph
+#define _mm256_fmadd_ph elsa_mm256_fmadd_ph
+#undef _mm256_loadu_ph
+#define _mm256_loadu_ph elsa_mm256_loadu_ph
+#undef _mm256_mask_loadu_epi16
+#define _mm256_mask_loadu_epi16 elsa_mm256_mask_loadu_epi16
+#undef _mm256_mask_loadu_epi8
+#define _mm256_mask_loadu_epi8 elsa_mm256_mask_loadu_epi8
+#undef _mm256_mask_storeu_epi16
+#define _mm256_mask_storeu_epi16 elsa_mm256_mask_storeu_epi16
+#undef _mm256_mask_storeu_epi8
+#define _mm256_mask_storeu_epi8 elsa_mm256_mask_storeu_epi8
+#undef _mm256_maskz_loadu_epi16
+#define _mm256_maskz_loadu_epi16 elsa_mm256_maskz_loadu_epi16
+#undef _mm256_maskz_loadu_epi8
+#define _mm256_maskz_loadu_epi8 elsa_mm256_maskz_loadu_epi8
+#undef _mm256_popcnt_epi64
+#define _mm256_popcnt_epi64 elsa_mm256_popcnt_epi64
+#undef _mm512_abs_epi32
+#define _mm512_abs_epi32 elsa_mm512_abs_epi32
+#undef _mm512_abs_epi8
+#define _mm512_abs_epi8 elsa_mm512_abs_epi8
+#undef _mm512_abs_ps
+#define _mm512_abs_ps elsa_mm512_abs_ps
+#undef _mm512_add_epi16
+#define _mm512_add_epi16 elsa_mm512_add_epi16
+#undef _mm512_add_epi32
+#define _mm512_add_epi32 elsa_mm512_add_epi32
+#undef _mm512_add_epi64
+#define _mm512_add_epi64 elsa_mm512_add_epi64
+#undef _mm512_add_epi8
+#define _mm512_add_epi8 elsa_mm512_add_epi8
+#undef _mm512_add_ph
+#define _mm512_add_ph elsa_mm512_add_ph
+#undef _mm512_add_ps
+#define _mm512_add_ps elsa_mm512_add_ps
+#undef _mm512_and_epi32
+#define _mm512_and_epi32 elsa_mm512_and_epi32
+#undef _mm512_and_si512
+#define _mm512_and_si512 elsa_mm512_and_si512
+#undef _mm512_andnot_si512
+#define _mm512_andnot_si512 elsa_mm512_andnot_si512
+#undef _mm512_broadcast_f32x4
+#define _mm512_broadcast_f32x4 elsa_mm512_broadcast_f32x4
+#undef _mm512_broadcast_f32x8
+#define _mm512_broadcast_f32x8 elsa_mm512_broadcast_f32x8
+#undef _mm512_broadcast_i32x4
+#define _mm512_broadcast_i32x4 elsa_mm512_broadcast_i32x4
+#undef _mm512_broadcast_i64x2
+#define _mm512_broadcast_i64x2 elsa_mm512_broadcast_i64x2
+#undef _mm512_broadcast_i64x4
+#define _mm512_broadcast_i64x4 elsa_mm512_broadcast_i64x4
+#undef _mm512_broadcastd_epi32
+#define _mm512_broadcastd_epi32 elsa_mm512_broadcastd_epi32
+#undef _mm512_broadcastss_ps
+#define _mm512_broadcastss_ps elsa_mm512_broadcastss_ps
+#undef _mm512_castpd_ps
+#define _mm512_castpd_ps elsa_mm512_castpd_ps
+#undef _mm512_castpd_si512
+#define _mm512_castpd_si512 elsa_mm512_castpd_si512
+#undef _mm512_castph512_ph256
+#define _mm512_castph512_ph256 elsa_mm512_castph512_ph256
+#undef _mm512_castph_ps
+#define _mm512_castph_ps elsa_mm512_castph_ps
+#undef _mm512_castph_si512
+#define _mm512_castph_si512 elsa_mm512_castph_si512
+#undef _mm512_castps128_ps512
+#define _mm512_castps128_ps512 elsa_mm512_castps128_ps512
+#undef _mm512_castps256_ps512
+#define _mm512_castps256_ps512 elsa_mm512_castps256_ps512
+#undef _mm512_castps512_ps128
+#define _mm512_castps512_ps128 elsa_mm512_castps512_ps128
+#undef _mm512_castps512_ps256
+#define _mm512_castps512_ps256 elsa_mm512_castps512_ps256
+#undef _mm512_castps_pd
+#define _mm512_castps_pd elsa_mm512_castps_pd
+#undef _mm512_castps_ph
+#define _mm512_castps_ph elsa_mm512_castps_ph
+#undef _mm512_castps_si512
+#define _mm512_castps_si512 elsa_mm512_castps_si512
+#undef _mm512_castsi128_si512
+#define _mm512_castsi128_si512 elsa_mm512_castsi128_si512
+#undef _mm512_castsi256_si512
+#define _mm512_castsi256_si512 elsa_mm512_castsi256_si512
+#undef _mm512_castsi512_pd
+#define _mm512_castsi512_pd elsa_mm512_castsi512_pd
+#undef _mm512_castsi512_ph
+#define _mm512_castsi512_ph elsa_mm512_castsi512_ph
+#undef _mm512_castsi512_ps
+#define _mm512_castsi512_ps elsa_mm512_castsi512_ps
+#undef _mm512_castsi512_si128
+#define _mm512_castsi512_si128 elsa_mm512_castsi512_si128
+#undef _mm512_castsi512_si256
+#define _mm512_castsi512_si256 elsa_mm512_castsi512_si256
+#undef _mm512_cmp_ps_mask
+#define _mm512_cmp_ps_mask elsa_mm512_cmp_ps_mask
+#undef _mm512_cmpeq_epi32_mask
+#define _mm512_cmpeq_epi32_mask elsa_mm512_cmpeq_epi32_mask
+#undef _mm512_cmpeq_epi64_mask
+#define _mm512_cmpeq_epi64_mask elsa_mm512_cmpeq_epi64_mask
+#undef _mm512_cmpeq_epi8_mask
+#define _mm512_cmpeq_epi8_mask elsa_mm512_cmpeq_epi8_mask
+#undef _mm512_cmpge_epi32_mask
+#define _mm512_cmpge_epi32_mask elsa_mm512_cmpge_epi32_mask
+#undef _mm512_cmpge_epi8_mask
+#define _mm512_cmpge_epi8_mask elsa_mm512_cmpge_epi8_mask
+#undef _mm512_cmpgt_epi32_mask
+#define _mm512_cmpgt_epi32_mask elsa_mm512_cmpgt_epi32_mask
+#undef _mm512_cmpgt_epi64_mask
+#define _mm512_cmpgt_epi64_mask elsa_mm512_cmpgt_epi64_mask
+#undef _mm512_cmpgt_epi8_mask
+#define _mm512_cmpgt_epi8_mask elsa_mm512_cmpgt_epi8_mask
+#undef _mm512_cmple_epi32_mask
+#define _mm512_cmple_epi32_mask elsa_mm512_cmple_epi32_mask
+#undef _mm512_cmple_epi64_mask
+#define _mm512_cmple_epi64_mask elsa_mm512_cmple_epi64_mask
+#undef _mm512_cmple_epi8_mask
+#define _mm512_cmple_epi8_mask elsa_mm512_cmple_epi8_mask
+#undef _mm512_cmple_epu64_mask
+#define _mm512_cmple_epu64_mask elsa_mm512_cmple_epu64_mask
+#undef _mm512_cmple_epu8_mask
+#define _mm512_cmple_epu8_mask elsa_mm512_cmple_epu8_mask
+#undef _mm512_cmplt_epi32_mask
+#define _mm512_cmplt_epi32_mask elsa_mm512_cmplt_epi32_mask
+#undef _mm512_cmpneq_epi32_mask
+#define _mm512_cmpneq_epi32_mask elsa_mm512_cmpneq_epi32_mask
+#undef _mm512_cvtepi16_epi32
+#define _mm512_cvtepi16_epi32 elsa_mm512_cvtepi16_epi32
+#undef _mm512_cvtepi16_epi8
+#define _mm512_cvtepi16_epi8 elsa_mm512_cvtepi16_epi8
+#undef _mm512_cvtepi32_epi16
+#define _mm512_cvtepi32_epi16 elsa_mm512_cvtepi32_epi16
+#undef _mm512_cvtepi32_epi8
+#define _mm512_cvtepi32_epi8 elsa_mm512_cvtepi32_epi8
+#undef _mm512_cvtepi32_ps
+#define _mm512_cvtepi32_ps elsa_mm512_cvtepi32_ps
+#undef _mm512_cvtepi64_epi8
+#define _mm512_cvtepi64_epi8 elsa_mm512_cvtepi64_epi8
+#undef _mm512_cvtepi8_epi16
+#define _mm512_cvtepi8_epi16 elsa_mm512_cvtepi8_epi16
+#undef _mm512_cvtepi8_epi32
+#define _mm512_cvtepi8_epi32 elsa_mm512_cvtepi8_epi32
+#undef _mm512_cvtepi8_epi64
+#define _mm512_cvtepi8_epi64 elsa_mm512_cvtepi8_epi64
+#undef _mm512_cvtepu16_epi32
+#define _mm512_cvtepu16_epi32 elsa_mm512_cvtepu16_epi32
+#undef _mm512_cvtepu16_epi64
+#define _mm512_cvtepu16_epi64 elsa_mm512_cvtepu16_epi64
+#undef _mm512_cvtepu8_epi16
+#define _mm512_cvtepu8_epi16 elsa_mm512_cvtepu8_epi16
+#undef _mm512_cvtepu8_epi32
+#define _mm512_cvtepu8_epi32 elsa_mm512_cvtepu8_epi32
+#undef _mm512_cvtepu8_epi64
+#define _mm512_cvtepu8_epi64 elsa_mm512_cvtepu8_epi64
+#undef _mm512_cvtne2ps_pbh
+#define _mm512_cvtne2ps_pbh elsa_mm512_cvtne2ps_pbh
+#undef _mm512_cvtneps_pbh
+#define _mm512_cvtneps_pbh elsa_mm512_cvtneps_pbh
+#undef _mm512_cvtph_ps
+#define _mm512_cvtph_ps elsa_mm512_cvtph_ps
+#undef _mm512_cvtps_epi32
+#define _mm512_cvtps_epi32 elsa_mm512_cvtps_epi32
+#undef _mm512_cvtps_ph
+#define _mm512_cvtps_ph elsa_mm512_cvtps_ph
+#undef _mm512_cvtsepi32_epi8
+#define _mm512_cvtsepi32_epi8 elsa_mm512_cvtsepi32_epi8
+#undef _mm512_cvtsi512_si32
+#define _mm512_cvtsi512_si32 elsa_mm512_cvtsi512_si32
+#undef _mm512_cvtss_f32
+#define _mm512_cvtss_f32 elsa_mm512_cvtss_f32
+#undef _mm512_cvttps_epi32
+#define _mm512_cvttps_epi32 elsa_mm512_cvttps_epi32
+#undef _mm512_cvtxph_ps
+#define _mm512_cvtxph_ps elsa_mm512_cvtxph_ps
+#undef _mm512_cvtxps_ph
+#define _mm512_cvtxps_ph elsa_mm512_cvtxps_ph
+#undef _mm512_div_ps
+#define _mm512_div_ps elsa_mm512_div_ps
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps elsa_mm512_dpbf16_ps
+#undef _mm512_dpbusd_epi32
+#define _mm512_dpbusd_epi32 elsa_mm512_dpbusd_epi32
+#undef _mm512_extractf32x4_ps
+#define _mm512_extractf32x4_ps elsa_mm512_extractf32x4_ps
+#undef _mm512_extractf32x8_ps
+#define _mm512_extractf32x8_ps elsa_mm512_extractf32x8_ps
+#undef _mm512_extracti32x4_epi32
+#define _mm512_extracti32x4_epi32 elsa_mm512_extracti32x4_epi32
+#undef _mm512_extracti32x8_epi32
+#define _mm512_extracti32x8_epi32 elsa_mm512_extracti32x8_epi32
+#undef _mm512_extracti64x4_epi64
+#define _mm512_extracti64x4_epi64 elsa_mm512_extracti64x4_epi64
+#undef _mm512_fmadd_ph
+#define _mm512_fmadd_ph elsa_mm512_fmadd_ph
+#undef _mm512_fmadd_ps
+#define _mm512_fmadd_ps elsa_mm512_fmadd_ps
+#undef _mm512_fnmadd_ps
+#define _mm512_fnmadd_ps elsa_mm512_fnmadd_ps
+#undef _mm512_i32gather_ps
+#define _mm512_i32gather_ps elsa_mm512_i32gather_ps
+#undef _mm512_insertf32x4
+#define _mm512_insertf32x4 elsa_mm512_insertf32x4
+#undef _mm512_insertf32x8
+#define _mm512_insertf32x8 elsa_mm512_insertf32x8
+#undef _mm512_inserti32x4
+#define _mm512_inserti32x4 elsa_mm512_inserti32x4
+#undef _mm512_inserti32x8
+#define _mm512_inserti32x8 elsa_mm512_inserti32x8
+#undef _mm512_inserti64x4
+#define _mm512_inserti64x4 elsa_mm512_inserti64x4
+#undef _mm512_load_ps
+#define _mm512_load_ps elsa_mm512_load_ps
+#undef _mm512_load_si512
+#define _mm512_load_si512 elsa_mm512_load_si512
+#undef _mm512_loadu_epi16
+#define _mm512_loadu_epi16 elsa_mm512_loadu_epi16
+#undef _mm512_loadu_epi32
+#define _mm512_loadu_epi32 elsa_mm512_loadu_epi32
+#undef _mm512_loadu_epi64
+#define _mm512_loadu_epi64 elsa_mm512_loadu_epi64
+#undef _mm512_loadu_epi8
+#define _mm512_loadu_epi8 elsa_mm512_loadu_epi8
+#undef _mm512_loadu_pd
+#define _mm512_loadu_pd elsa_mm512_loadu_pd
+#undef _mm512_loadu_ph
+#define _mm512_loadu_ph elsa_mm512_loadu_ph
+#undef _mm512_loadu_ps
+#define _mm512_loadu_ps elsa_mm512_loadu_ps
+#undef _mm512_loadu_si512
+#define _mm512_loadu_si512 elsa_mm512_loadu_si512
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 elsa_mm512_madd_epi16
+#undef _mm512_maddubs_epi16
+#define _mm512_maddubs_epi16 elsa_mm512_maddubs_epi16
+#undef _mm512_mask3_fmadd_ps
+#define _mm512_mask3_fmadd_ps elsa_mm512_mask3_fmadd_ps
+#undef _mm512_mask_add_epi32
+#define _mm512_mask_add_epi32 elsa_mm512_mask_add_epi32
+#undef _mm512_mask_add_ps
+#define _mm512_mask_add_ps elsa_mm512_mask_add_ps
+#undef _mm512_mask_blend_epi16
+#define _mm512_mask_blend_epi16 elsa_mm512_mask_blend_epi16
+#undef _mm512_mask_blend_epi32
+#define _mm512_mask_blend_epi32 elsa_mm512_mask_blend_epi32
+#undef _mm512_mask_blend_ps
+#define _mm512_mask_blend_ps elsa_mm512_mask_blend_ps
+#undef _mm512_mask_cmp_ps_mask
+#define _mm512_mask_cmp_ps_mask elsa_mm512_mask_cmp_ps_mask
+#undef _mm512_mask_compressstoreu_epi16
+#define _mm512_mask_compressstoreu_epi16 elsa_mm512_mask_compressstoreu_epi16
+#undef _mm512_mask_compressstoreu_epi32
+#define _mm512_mask_compressstoreu_epi32 elsa_mm512_mask_compressstoreu_epi32
+#undef _mm512_mask_fmadd_ps
+#define _mm512_mask_fmadd_ps elsa_mm512_mask_fmadd_ps
+#undef _mm512_mask_loadu_epi16
+#define _mm512_mask_loadu_epi16 elsa_mm512_mask_loadu_epi16
+#undef _mm512_mask_loadu_epi32
+#define _mm512_mask_loadu_epi32 elsa_mm512_mask_loadu_epi32
+#undef _mm512_mask_loadu_epi64
+#define _mm512_mask_loadu_epi64 elsa_mm512_mask_loadu_epi64
+#undef _mm512_mask_loadu_epi8
+#define _mm512_mask_loadu_epi8 elsa_mm512_mask_loadu_epi8
+#undef _mm512_mask_loadu_ps
+#define _mm512_mask_loadu_ps elsa_mm512_mask_loadu_ps
+#undef _mm512_mask_max_ps
+#define _mm512_mask_max_ps elsa_mm512_mask_max_ps
+#undef _mm512_mask_mov_epi32
+#define _mm512_mask_mov_epi32 elsa_mm512_mask_mov_epi32
+#undef _mm512_mask_mov_ps
+#define _mm512_mask_mov_ps elsa_mm512_mask_mov_ps
+#undef _mm512_mask_mul_ps
+#define _mm512_mask_mul_ps elsa_mm512_mask_mul_ps
+#undef _mm512_mask_storeu_epi16
+#define _mm512_mask_storeu_epi16 elsa_mm512_mask_storeu_epi16
+#undef _mm512_mask_storeu_epi32
+#define _mm512_mask_storeu_epi32 elsa_mm512_mask_storeu_epi32
+#undef _mm512_mask_storeu_epi64
+#define _mm512_mask_storeu_epi64 elsa_mm512_mask_storeu_epi64
+#undef _mm512_mask_storeu_epi8
+#define _mm512_mask_storeu_epi8 elsa_mm512_mask_storeu_epi8
+#undef _mm512_mask_storeu_ps
+#define _mm512_mask_storeu_ps elsa_mm512_mask_storeu_ps
+#undef _mm512_mask_sub_epi8
+#define _mm512_mask_sub_epi8 elsa_mm512_mask_sub_epi8
+#undef _mm512_mask_sub_ps
+#define _mm512_mask_sub_ps elsa_mm512_mask_sub_ps
+#undef _mm512_maskz_add_ps
+#define _mm512_maskz_add_ps elsa_mm512_maskz_add_ps
+#undef _mm512_maskz_compress_epi16
+#define _mm512_maskz_compress_epi16 elsa_mm512_maskz_compress_epi16
+#undef _mm512_maskz_compress_epi32
+#define _mm512_maskz_compress_epi32 elsa_mm512_maskz_compress_epi32
+#undef _mm512_maskz_compress_epi8
+#define _mm512_maskz_compress_epi8 elsa_mm512_maskz_compress_epi8
+#undef _mm512_maskz_compress_ps
+#define _mm512_maskz_compress_ps elsa_mm512_maskz_compress_ps
+#undef _mm512_maskz_loadu_epi16
+#define _mm512_maskz_loadu_epi16 elsa_mm512_maskz_loadu_epi16
+#undef _mm512_maskz_loadu_epi32
+#define _mm512_maskz_loadu_epi32 elsa_mm512_maskz_loadu_epi32
+#undef _mm512_maskz_loadu_epi64
+#define _mm512_maskz_loadu_epi64 elsa_mm512_maskz_loadu_epi64
+#undef _mm512_maskz_loadu_epi8
+#define _mm512_maskz_loadu_epi8 elsa_mm512_maskz_loadu_epi8
+#undef _mm512_maskz_loadu_ps
+#define _mm512_maskz_loadu_ps elsa_mm512_maskz_loadu_ps
+#undef _mm512_maskz_mov_ps
+#define _mm512_maskz_mov_ps elsa_mm512_maskz_mov_ps
+#undef _mm512_maskz_mul_ps
+#define _mm512_maskz_mul_ps elsa_mm512_maskz_mul_ps
+#undef _mm512_maskz_set1_epi8
+#define _mm512_maskz_set1_epi8 elsa_mm512_maskz_set1_epi8
+#undef _mm512_maskz_sub_ps
+#define _mm512_maskz_sub_ps elsa_mm512_maskz_sub_ps
+#undef _mm512_max_epi32
+#define _mm512_max_epi32 elsa_mm512_max_epi32
+#undef _mm512_max_epi8
+#define _mm512_max_epi8 elsa_mm512_max_epi8
+#undef _mm512_max_epu8
+#define _mm512_max_epu8 elsa_mm512_max_epu8
+#undef _mm512_max_ph
+#define _mm512_max_ph elsa_mm512_max_ph
+#undef _mm512_max_ps
+#define _mm512_max_ps elsa_mm512_max_ps
+#undef _mm512_min_epi32
+#define _mm512_min_epi32 elsa_mm512_min_epi32
+#undef _mm512_min_epi8
+#define _mm512_min_epi8 elsa_mm512_min_epi8
+#undef _mm512_min_epu8
+#define _mm512_min_epu8 elsa_mm512_min_epu8
+#undef _mm512_min_ps
+#define _mm512_min_ps elsa_mm512_min_ps
+#undef _mm512_movepi32_mask
+#define _mm512_movepi32_mask elsa_mm512_movepi32_mask
+#undef _mm512_movepi64_mask
+#define _mm512_movepi64_mask elsa_mm512_movepi64_mask
+#undef _mm512_movepi8_mask
+#define _mm512_movepi8_mask elsa_mm512_movepi8_mask
+#undef _mm512_movm_epi32
+#define _mm512_movm_epi32 elsa_mm512_movm_epi32
+#undef _mm512_movm_epi8
+#define _mm512_movm_epi8 elsa_mm512_movm_epi8
+#undef _mm512_mul_ph
+#define _mm512_mul_ph elsa_mm512_mul_ph
+#undef _mm512_mul_ps
+#define _mm512_mul_ps elsa_mm512_mul_ps
+#undef _mm512_mullo_epi16
+#define _mm512_mullo_epi16 elsa_mm512_mullo_epi16
+#undef _mm512_mullo_epi32
+#define _mm512_mullo_epi32 elsa_mm512_mullo_epi32
+#undef _mm512_or_epi32
+#define _mm512_or_epi32 elsa_mm512_or_epi32
+#undef _mm512_or_si512
+#define _mm512_or_si512 elsa_mm512_or_si512
+#undef _mm512_packs_epi32
+#define _mm512_packs_epi32 elsa_mm512_packs_epi32
+#undef _mm512_packus_epi16
+#define _mm512_packus_epi16 elsa_mm512_packus_epi16
+#undef _mm512_permute_ps
+#define _mm512_permute_ps elsa_mm512_permute_ps
+#undef _mm512_permutex2var_epi16
+#define _mm512_permutex2var_epi16 elsa_mm512_permutex2var_epi16
+#undef _mm512_permutex2var_epi32
+#define _mm512_permutex2var_epi32 elsa_mm512_permutex2var_epi32
+#undef _mm512_permutex2var_epi8
+#define _mm512_permutex2var_epi8 elsa_mm512_permutex2var_epi8
+#undef _mm512_permutex2var_ps
+#define _mm512_permutex2var_ps elsa_mm512_permutex2var_ps
+#undef _mm512_permutexvar_epi16
+#define _mm512_permutexvar_epi16 elsa_mm512_permutexvar_epi16
+#undef _mm512_permutexvar_epi32
+#define _mm512_permutexvar_epi32 elsa_mm512_permutexvar_epi32
+#undef _mm512_permutexvar_epi64
+#define _mm512_permutexvar_epi64 elsa_mm512_permutexvar_epi64
+#undef _mm512_permutexvar_epi8
+#define _mm512_permutexvar_epi8 elsa_mm512_permutexvar_epi8
+#undef _mm512_permutexvar_ps
+#define _mm512_permutexvar_ps elsa_mm512_permutexvar_ps
+#undef _mm512_popcnt_epi16
+#define _mm512_popcnt_epi16 elsa_mm512_popcnt_epi16
+#undef _mm512_popcnt_epi32
+#define _mm512_popcnt_epi32 elsa_mm512_popcnt_epi32
+#undef _mm512_popcnt_epi64
+#define _mm512_popcnt_epi64 elsa_mm512_popcnt_epi64
+#undef _mm512_popcnt_epi8
+#define _mm512_popcnt_epi8 elsa_mm512_popcnt_epi8
+#undef _mm512_reduce_add_epi32
+#define _mm512_reduce_add_epi32 elsa_mm512_reduce_add_epi32
+#undef _mm512_reduce_add_ph
+#define _mm512_reduce_add_ph elsa_mm512_reduce_add_ph
+#undef _mm512_reduce_add_ps
+#define _mm512_reduce_add_ps elsa_mm512_reduce_add_ps
+#undef _mm512_reduce_max_ps
+#define _mm512_reduce_max_ps elsa_mm512_reduce_max_ps
+#undef _mm512_reduce_min_ps
+#define _mm512_reduce_min_ps elsa_mm512_reduce_min_ps
+#undef _mm512_roundscale_ps
+#define _mm512_roundscale_ps elsa_mm512_roundscale_ps
+#undef _mm512_sad_epu8
+#define _mm512_sad_epu8 elsa_mm512_sad_epu8
+#undef _mm512_scalef_ps
+#define _mm512_scalef_ps elsa_mm512_scalef_ps
+#undef _mm512_set1_epi16
+#define _mm512_set1_epi16 elsa_mm512_set1_epi16
+#undef _mm512_set1_epi32
+#define _mm512_set1_epi32 elsa_mm512_set1_epi32
+#undef _mm512_set1_epi64
+#define _mm512_set1_epi64 elsa_mm512_set1_epi64
+#undef _mm512_set1_epi8
+#define _mm512_set1_epi8 elsa_mm512_set1_epi8
+#undef _mm512_set1_ph
+#define _mm512_set1_ph elsa_mm512_set1_ph
+#undef _mm512_set1_ps
+#define _mm512_set1_ps elsa_mm512_set1_ps
+#undef _mm512_set_epi16
+#define _mm512_set_epi16 elsa_mm512_set_epi16
+#undef _mm512_set_epi32
+#define _mm512_set_epi32 elsa_mm512_set_epi32
+#undef _mm512_set_epi64
+#define _mm512_set_epi64 elsa_mm512_set_epi64
+#undef _mm512_set_epi8
+#define _mm512_set_epi8 elsa_mm512_set_epi8
+#undef _mm512_setr_epi32
+#define _mm512_setr_epi32 elsa_mm512_setr_epi32
+#undef _mm512_setzero_ph
+#define _mm512_setzero_ph elsa_mm512_setzero_ph
+#undef _mm512_setzero_ps
+#define _mm512_setzero_ps elsa_mm512_setzero_ps
+#undef _mm512_setzero_si512
+#define _mm512_setzero_si512 elsa_mm512_setzero_si512
+#undef _mm512_shuffle_epi32
+#define _mm512_shuffle_epi32 elsa_mm512_shuffle_epi32
+#undef _mm512_shuffle_epi8
+#define _mm512_shuffle_epi8 elsa_mm512_shuffle_epi8
+#undef _mm512_shuffle_f32x4
+#define _mm512_shuffle_f32x4 elsa_mm512_shuffle_f32x4
+#undef _mm512_shuffle_i32x4
+#define _mm512_shuffle_i32x4 elsa_mm512_shuffle_i32x4
+#undef _mm512_shuffle_i64x2
+#define _mm512_shuffle_i64x2 elsa_mm512_shuffle_i64x2
+#undef _mm512_shuffle_ps
+#define _mm512_shuffle_ps elsa_mm512_shuffle_ps
+#undef _mm512_slli_epi16
+#define _mm512_slli_epi16 elsa_mm512_slli_epi16
+#undef _mm512_slli_epi32
+#define _mm512_slli_epi32 elsa_mm512_slli_epi32
+#undef _mm512_slli_epi64
+#define _mm512_slli_epi64 elsa_mm512_slli_epi64
+#undef _mm512_sllv_epi32
+#define _mm512_sllv_epi32 elsa_mm512_sllv_epi32
+#undef _mm512_sllv_epi64
+#define _mm512_sllv_epi64 elsa_mm512_sllv_epi64
+#undef _mm512_sqrt_ps
+#define _mm512_sqrt_ps elsa_mm512_sqrt_ps
+#undef _mm512_srai_epi32
+#define _mm512_srai_epi32 elsa_mm512_srai_epi32
+#undef _mm512_srli_epi16
+#define _mm512_srli_epi16 elsa_mm512_srli_epi16
+#undef _mm512_srli_epi32
+#define _mm512_srli_epi32 elsa_mm512_srli_epi32
+#undef _mm512_srli_epi64
+#define _mm512_srli_epi64 elsa_mm512_srli_epi64
+#undef _mm512_srlv_epi32
+#define _mm512_srlv_epi32 elsa_mm512_srlv_epi32
+#undef _mm512_srlv_epi64
+#define _mm512_srlv_epi64 elsa_mm512_srlv_epi64
+#undef _mm512_store_ps
+#define _mm512_store_ps elsa_mm512_store_ps
+#undef _mm512_store_si512
+#define _mm512_store_si512 elsa_mm512_store_si512
+#undef _mm512_storeu_epi32
+#define _mm512_storeu_epi32 elsa_mm512_storeu_epi32
+#undef _mm512_storeu_epi64
+#define _mm512_storeu_epi64 elsa_mm512_storeu_epi64
+#undef _mm512_storeu_ph
+#define _mm512_storeu_ph elsa_mm512_storeu_ph
+#undef _mm512_storeu_ps
+#define _mm512_storeu_ps elsa_mm512_storeu_ps
+#undef _mm512_storeu_si512
+#define _mm512_storeu_si512 elsa_mm512_storeu_si512
+#undef _mm512_sub_epi16
+#define _mm512_sub_epi16 elsa_mm512_sub_epi16
+#undef _mm512_sub_epi32
+#define _mm512_sub_epi32 elsa_mm512_sub_epi32
+#undef _mm512_sub_epi64
+#define _mm512_sub_epi64 elsa_mm512_sub_epi64
+#undef _mm512_sub_epi8
+#define _mm512_sub_epi8 elsa_mm512_sub_epi8
+#undef _mm512_sub_ph
+#define _mm512_sub_ph elsa_mm512_sub_ph
+#undef _mm512_sub_ps
+#define _mm512_sub_ps elsa_mm512_sub_ps
+#undef _mm512_ternarylogic_epi32
+#define _mm512_ternarylogic_epi32 elsa_mm512_ternarylogic_epi32
+#undef _mm512_ternarylogic_epi64
+#define _mm512_ternarylogic_epi64 elsa_mm512_ternarylogic_epi64
+#undef _mm512_test_epi32_mask
+#define _mm512_test_epi32_mask elsa_mm512_test_epi32_mask
+#undef _mm512_test_epi64_mask
+#define _mm512_test_epi64_mask elsa_mm512_test_epi64_mask
+#undef _mm512_test_epi8_mask
+#define _mm512_test_epi8_mask elsa_mm512_test_epi8_mask
+#undef _mm512_unpackhi_epi16
+#define _mm512_unpackhi_epi16 elsa_mm512_unpackhi_epi16
+#undef _mm512_unpackhi_epi32
+#define _mm512_unpackhi_epi32 elsa_mm512_unpackhi_epi32
+#undef _mm512_unpackhi_epi64
+#define _mm512_unpackhi_epi64 elsa_mm512_unpackhi_epi64
+#undef _mm512_unpackhi_epi8
+#define _mm512_unpackhi_epi8 elsa_mm512_unpackhi_epi8
+#undef _mm512_unpackhi_pd
+#define _mm512_unpackhi_pd elsa_mm512_unpackhi_pd
+#undef _mm512_unpackhi_ps
+#define _mm512_unpackhi_ps elsa_mm512_unpackhi_ps
+#undef _mm512_unpacklo_epi16
+#define _mm512_unpacklo_epi16 elsa_mm512_unpacklo_epi16
+#undef _mm512_unpacklo_epi32
+#define _mm512_unpacklo_epi32 elsa_mm512_unpacklo_epi32
+#undef _mm512_unpacklo_epi64
+#define _mm512_unpacklo_epi64 elsa_mm512_unpacklo_epi64
+#undef _mm512_unpacklo_epi8
+#define _mm512_unpacklo_epi8 elsa_mm512_unpacklo_epi8
+#undef _mm512_unpacklo_pd
+#define _mm512_unpacklo_pd elsa_mm512_unpacklo_pd
+#undef _mm512_unpacklo_ps
+#define _mm512_unpacklo_ps elsa_mm512_unpacklo_ps
+#undef _mm512_xor_epi64
+#define _mm512_xor_epi64 elsa_mm512_xor_epi64
+#undef _mm512_xor_si512
+#define _mm512_xor_si512 elsa_mm512_xor_si512
+#undef _mm_dpbf16_ps
+#define _mm_dpbf16_ps elsa_mm_dpbf16_ps
+#undef _mm_dpbusd_epi32
+#define _mm_dpbusd_epi32 elsa_mm_dpbusd_epi32
+#undef _mm_mask_loadu_epi8
+#define _mm_mask_loadu_epi8 elsa_mm_mask_loadu_epi8
+#undef _mm_mask_storeu_epi8
+#define _mm_mask_storeu_epi8 elsa_mm_mask_storeu_epi8
+#undef _mm_maskz_loadu_epi8
+#define _mm_maskz_loadu_epi8 elsa_mm_maskz_loadu_epi8
+#undef _mm_popcnt_epi64
+#define _mm_popcnt_epi64 elsa_mm_popcnt_epi64
+
+#endif  // ELSA_TESTS_EMULATED_AVX512_NAMES_H_
