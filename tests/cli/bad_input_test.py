@@ -372,7 +372,6 @@ def test_bad_options_of_calibrate_are_refused(tmp_path, good, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--engine", "cpu"], ["engine", "expected reference", "got cpu"]),
         (["--formats", "recommended"], ["expected engine fixed or sim", "got reference"]),
         (["--engine", "gpu"], ["engine", "expected reference", "got gpu"]),
         (["--remainder", "mean"], ["--remainder", "--plan"]),

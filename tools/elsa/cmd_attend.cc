@@ -12,7 +12,8 @@
 
 #include "elsa/base/error.h"
 #include "elsa/commands.h"
-#include "elsa/config_options.h"
+#include "elsa/cpu/target.h"
+#include "elsa/engine.h"
 #include "elsa/io/plan_file.h"
 #include "elsa/io/safetensors.h"
 #include "elsa/io/trace_file.h"
@@ -20,18 +21,16 @@
 #include "elsa/output_error.h"
 #include "elsa/progress.h"
 #include "elsa/reference/attention.h"
-#include "elsa/sim/attend.h"
 #include "elsa/trace_inputs.h"
 
 namespace elsa {
 namespace {
 
 struct Options {
-  explicit Options(CLI::App* command) : config(command, false) {}
-  ConfigOptions config;  // of the engines fixed and sim
+  explicit Options(CLI::App* command) : engine(command) {}
+  EngineOptions engine;
   std::string trace;
   std::optional<std::string> plan;
-  std::string engine = "reference";
   std::optional<std::string> remainder;
   std::optional<std::string> control;
   std::uint64_t seed = 1;
@@ -44,10 +43,13 @@ constexpr char kExample[] = R"(kept_fraction: share of the real (query, key) pai
 mass_kept: softmax weight on them, mean over queries (engine reference).
 output_rel_l2: |output - exact| / |exact|, exact in double precision.
 time_s (--json): the attention of this engine alone, without measuring mass and error.
+paths (--json, engine cpu): how many sequences of a head were computed how, and why.
 
 Example: what a plan costs, and whether its keys are better than random ones
   $ elsa attend test.safetensors --plan plan.json
   $ elsa attend test.safetensors --plan plan.json --control random
+Fast, on the kernels of this processor (ELSA_TARGET forces others; elsa params --cpu lists them)
+  $ elsa attend test.safetensors --plan plan.json --engine cpu --precision 16bit
 On the accelerator's number formats, bit by bit (the plan's hash must be the machine's)
   $ elsa attend test.safetensors --plan wide.json --engine fixed --formats recommended
 One number for a script:
@@ -58,33 +60,13 @@ One number for a script:
 struct Cost {
   reference::HeadStats stats;
   OutputError error;
+  PathCounts paths{};  // of the engine cpu
 
   Cost& operator+=(const Cost& other) {
     stats += other.stats;
     error += other.error;
+    for (std::size_t i = 0; i < paths.size(); ++i) paths[i] += other.paths[i];
     return *this;
-  }
-};
-
-// The engine that computes: the reference, or one of the accelerator's on a machine.
-struct Engine {
-  std::string name;
-  Config machine;
-  bool measures_mass() const { return name == "reference"; }
-
-  // Attention of one layer and its counts per head.
-  std::vector<reference::HeadStats> Attend(const reference::AttentionInputs& inputs,
-                                           const Plan* plan, std::int64_t layer,
-                                           const View<float, 4>& out,
-                                           const reference::AttendOptions& options) const {
-    if (name == "fixed") {
-      return fixed::Attend(machine, inputs, plan, layer, out, {.threads = options.threads}).heads;
-    }
-    if (name == "sim") {
-      return sim::Attend(machine, inputs, plan, layer, out, {.threads = options.threads})
-          .fixed.heads;
-    }
-    return reference::Attend(inputs, plan, layer, out, options);
   }
 };
 
@@ -92,6 +74,7 @@ struct LayerResult {
   std::vector<Cost> heads;
   Cost all;
   double time_s = 0;
+  std::optional<cpu::Precision> precision;
   std::vector<float> output;  // [batch, heads, n_q, d]
   std::array<std::int64_t, 4> shape{};
 };
@@ -104,12 +87,13 @@ LayerResult AttendLayer(const Engine& engine, const reference::AttentionInputs& 
   const View<float, 4> output(result.output.data(), result.shape);
 
   const auto start = std::chrono::steady_clock::now();
-  auto stats = engine.Attend(inputs, plan, layer, output, options);
+  EngineResult run = engine.Attend(inputs, plan, layer, output, options);
   result.time_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (engine.measures_mass()) {
+  result.precision = run.precision;
+  if (engine.is_reference()) {
     // Again with the mass, which costs exact scores that do not belong into the time.
     options.measure_mass = true;
-    stats = reference::Attend(inputs, plan, layer, output, options);
+    run.heads = reference::Attend(inputs, plan, layer, output, options);
   }
 
   std::vector<double> exact_values(result.output.size());
@@ -118,28 +102,50 @@ LayerResult AttendLayer(const Engine& engine, const reference::AttentionInputs& 
   plain.threads = options.threads;
   reference::Attend(inputs, nullptr, layer, exact, plain);
   for (std::int64_t head = 0; head < inputs.heads(); ++head) {
-    const Cost cost{stats[head], ErrorOf(output, exact, head)};
+    Cost cost{run.heads[head], ErrorOf(output, exact, head)};
+    if (engine.is_cpu()) cost.paths = run.paths[head];
     result.heads.push_back(cost);
     result.all += cost;
   }
   return result;
 }
 
-Json ToJson(const Cost& cost, bool mass) {
-  return {{"kept_fraction", cost.stats.kept_fraction()},
-          {"mass_kept", mass ? Json(cost.stats.mass_kept()) : Json()},
-          {"output_rel_l2", cost.error.Relative()},
-          {"pairs", cost.stats.pairs},
-          {"kept", cost.stats.kept},
-          {"queries", cost.stats.queries},
-          {"empty_queries", cost.stats.empty_queries},
-          {"fallback_queries", cost.stats.fallback_queries},
-          {"exact_queries", cost.stats.exact_queries}};
+// The paths that were taken, by name.
+Json PathsJson(const PathCounts& paths) {
+  Json json = Json::object();
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    if (paths[i] > 0) json[cpu::Name(static_cast<cpu::Path>(i))] = paths[i];
+  }
+  return json;
 }
 
-Json Report(const Options& options, const io::Trace& trace, const std::optional<Plan>& plan,
-            const std::vector<LayerResult>& layers) {
-  const bool mass = options.engine == "reference";
+Json ToJson(const Cost& cost, const Engine& engine) {
+  Json json{{"kept_fraction", cost.stats.kept_fraction()},
+            {"mass_kept", engine.is_reference() ? Json(cost.stats.mass_kept()) : Json()},
+            {"output_rel_l2", cost.error.Relative()},
+            {"pairs", cost.stats.pairs},
+            {"kept", cost.stats.kept},
+            {"queries", cost.stats.queries},
+            {"empty_queries", cost.stats.empty_queries},
+            {"fallback_queries", cost.stats.fallback_queries},
+            {"exact_queries", cost.stats.exact_queries}};
+  if (engine.is_cpu()) json["paths"] = PathsJson(cost.paths);
+  return json;
+}
+
+// Which kernels ran; `compiled_for` is what their compiler says of itself.
+Json CpuJson(const Engine& engine, const std::vector<LayerResult>& layers) {
+  Json json{{"target", cpu::Name(engine.target())}};
+  for (const cpu::TargetInfo& info : cpu::Targets()) {
+    if (info.target == engine.target()) json["compiled_for"] = WordsJson(info.compiled_for);
+  }
+  json["processor"] = cpu::ProcessorName();
+  if (!layers.empty()) json["precision"] = cpu::Name(*layers.front().precision);
+  return json;
+}
+
+Json Report(const Options& options, const Engine& engine, const io::Trace& trace,
+            const std::optional<Plan>& plan, const std::vector<LayerResult>& layers) {
   Cost total;
   double time_s = 0;
   Json layers_json = Json::array();
@@ -149,11 +155,11 @@ Json Report(const Options& options, const io::Trace& trace, const std::optional<
     Json heads_json = Json::array();
     for (const Cost& cost : result.heads) {
       Json head{{"head", heads_json.size()}};
-      head.update(ToJson(cost, mass));
+      head.update(ToJson(cost, engine));
       heads_json.push_back(head);
     }
     Json layer{{"layer", layers_json.size()}};
-    layer.update(ToJson(result.all, mass));
+    layer.update(ToJson(result.all, engine));
     layer["time_s"] = result.time_s;
     layer["heads"] = heads_json;
     layers_json.push_back(layer);
@@ -163,12 +169,13 @@ Json Report(const Options& options, const io::Trace& trace, const std::optional<
               {"model", trace.model()},
               {"plan", options.plan ? Json(*options.plan) : Json()},
               {"profile", plan ? Json(ProfileName(*plan)) : Json("exact")},
-              {"engine", options.engine},
-              {"digest", mass ? Json() : Json(Digest(options.config.Resolve()))},
+              {"engine", engine.name()},
+              {"digest", engine.machine() ? Json(Digest(*engine.machine())) : Json()},
               {"control", options.control ? Json(*options.control) : Json()}};
+  if (engine.is_cpu()) report.update(CpuJson(engine, layers));
   if (options.control) report["seed"] = options.seed;
   report["output"] = options.output ? Json(*options.output) : Json();
-  report.update(ToJson(total, mass));
+  report.update(ToJson(total, engine));
   report["time_s"] = time_s;
   report["layers"] = layers_json;
   return report;
@@ -192,6 +199,15 @@ void PrintText(const Json& report) {
             << report["kept"] << " of " << report["pairs"] << " pairs, " << report["queries"]
             << " queries (" << report["exact_queries"] << " exact, " << report["fallback_queries"]
             << " kept their best key only, " << report["empty_queries"] << " saw no key)\n";
+  if (!report.contains("target")) return;
+  std::cout << "target " << report["target"].get<std::string>() << ", precision "
+            << report["precision"].get<std::string>() << "; heads";
+  const char* separator = " ";
+  for (const auto& [path, count] : report["paths"].items()) {
+    std::cout << separator << path << " " << count;
+    separator = ", ";
+  }
+  std::cout << "\n";
 }
 
 void WriteOutputs(const std::string& path, const Options& options, const io::Trace& trace,
@@ -205,32 +221,18 @@ void WriteOutputs(const std::string& path, const Options& options, const io::Tra
   }
   io::WriteSafetensors(
       path, std::move(tensors),
-      {{"elsa.output", "1"}, {"elsa.model", trace.model()}, {"elsa.engine", options.engine}});
-}
-
-Engine EngineOf(const Options& options) {
-  if (options.engine != "reference" && options.engine != "fixed" && options.engine != "sim") {
-    throw Error(ErrorCode::kUnsupported,
-                "engine: expected reference, fixed or sim (cpu is not built yet), got " +
-                    Escaped(options.engine));
-  }
-  const bool accelerator = options.engine != "reference";
-  if (accelerator && options.control) {
-    throw Error(ErrorCode::kUnsupported,
-                "control: expected engine reference, got " + options.engine);
-  }
-  if (!accelerator && options.config.given()) {
-    throw Error(ErrorCode::kUnsupported,
-                "config, formats: expected engine fixed or sim, got " + options.engine);
-  }
-  return {options.engine, accelerator ? options.config.Resolve() : Config()};
+      {{"elsa.output", "1"}, {"elsa.model", trace.model()}, {"elsa.engine", options.engine.name}});
 }
 
 void RunAttend(const Options& options) {
-  const Engine engine = EngineOf(options);
+  const Engine engine(options.engine);
+  if (options.control && !engine.is_reference()) {
+    throw Error(ErrorCode::kUnsupported,
+                "control: expected engine reference, got " + engine.name());
+  }
   std::optional<Plan> plan;
   std::vector<std::string> files = {options.trace};
-  if (options.config.file()) files.push_back(*options.config.file());
+  if (options.engine.config.file()) files.push_back(*options.engine.config.file());
   if (options.plan) {
     plan = io::ReadPlan(*options.plan);
     files.push_back(*options.plan);
@@ -256,7 +258,7 @@ void RunAttend(const Options& options) {
     }
   }
   if (options.output) WriteOutputs(*options.output, options, trace, layers);
-  const Json report = Report(options, trace, plan, layers);
+  const Json report = Report(options, engine, trace, plan, layers);
   if (options.json) {
     PrintJson(report);
   } else {
@@ -273,10 +275,6 @@ void AddAttendCommand(CLI::App& app) {
   command->add_option("trace", options->trace, "Captured Q, K, V")->required()->type_name("FILE");
   auto* plan = command->add_option("--plan", options->plan, "The plan; without one: exact")
                    ->type_name("FILE");
-  command
-      ->add_option("--engine", options->engine,
-                   "reference (default), fixed: the accelerator's bits, or sim: in its order too")
-      ->type_name("WORD");
   command->add_option("--remainder", options->remainder, "none or mean instead of the plan's")
       ->needs(plan)
       ->type_name("WORD");

@@ -1,12 +1,16 @@
-// elsa params: the numbers of a machine, what follows from them, and where they come from.
+// elsa params: the numbers of a machine, what follows from them, and where they come from; and,
+// with
+// --cpu, what the kernels of the engine cpu find on this processor.
 #include <CLI/CLI.hpp>
 #include <iomanip>
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "elsa/base/error.h"
 #include "elsa/commands.h"
 #include "elsa/config_options.h"
+#include "elsa/cpu/target.h"
+#include "elsa/output.h"
 #include "elsa/params/derived.h"
 #include "elsa/params/latency.h"
 #include "elsa/params/markdown.h"
@@ -14,13 +18,12 @@
 namespace elsa {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct Options {
   explicit Options(CLI::App* command) : config(command) {}
   ConfigOptions config;
   bool json = false;
   bool markdown = false;
+  bool cpu = false;
 };
 
 constexpr char kExample[] = R"(Example: the paper's machine with twice the selectors
@@ -33,7 +36,10 @@ constexpr char kExample[] = R"(Example: the paper's machine with twice the selec
 One number for a script:
   $ elsa params --json |
       python3 -c 'import json, sys; print(json.load(sys.stdin)["derived"]["preprocess_cycles"])'
-  1539)";
+  1539
+Which kernels `--engine cpu` uses here, and another choice
+  $ elsa params --cpu
+  $ ELSA_TARGET=portable elsa params --cpu)";
 
 std::string_view SectionOf(std::string_view key) { return key.substr(0, key.find('.')); }
 std::string_view NameOf(std::string_view key) { return key.substr(key.find('.') + 1); }
@@ -109,6 +115,51 @@ Json ToJson(const Config& config, const std::string& source) {
           {"about", about}};
 }
 
+void PrintCpuText() {
+  const cpu::Target selected = cpu::SelectedTarget();
+  std::cout << "Processor: " << cpu::ProcessorName() << "\n\n";
+  Table table({{"target", true}, {"runs here", true}, {"", true}, {"compiled for", true}});
+  for (const cpu::TargetInfo& info : cpu::Targets()) {
+    table.AddRow(
+        {std::string(info.name), info.runs ? "yes" : "no",
+         info.target == selected ? "selected" : "",
+         info.compiled_for.empty() ? "not in this build" : std::string(info.compiled_for)});
+  }
+  table.Print();
+}
+
+Json CpuJson() {
+  const cpu::Target selected = cpu::SelectedTarget();
+  Json targets = Json::array();
+  for (const cpu::TargetInfo& info : cpu::Targets()) {
+    targets.push_back({{"target", info.name},
+                       {"runs", info.runs},
+                       {"selected", info.target == selected},
+                       {"compiled_for", WordsJson(info.compiled_for)}});
+  }
+  return {
+      {"processor", cpu::ProcessorName()}, {"selected", cpu::Name(selected)}, {"targets", targets}};
+}
+
+void RunParams(const Options& options) {
+  if (options.cpu) {
+    if (options.config.given()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "cpu: expected no parameters of a machine beside it, got some");
+    }
+    options.json ? PrintJson(CpuJson()) : PrintCpuText();
+    return;
+  }
+  const Config config = options.config.Resolve();
+  if (options.markdown) {
+    std::cout << ParametersMarkdown(config);
+  } else if (options.json) {
+    PrintJson(ToJson(config, options.config.source()));
+  } else {
+    PrintText(config, options.config.source());
+  }
+}
+
 }  // namespace
 
 void AddParamsCommand(CLI::App& app) {
@@ -118,19 +169,10 @@ void AddParamsCommand(CLI::App& app) {
   auto* json = command->add_flag("--json", options->json, "Print one JSON object");
   command->add_flag("--markdown", options->markdown, "Print docs/reference/parameters.md")
       ->excludes(json);
+  command->add_flag("--cpu", options->cpu, "Print what the engine cpu finds on this processor")
+      ->excludes("--markdown");
   command->footer(kExample);
-  command->callback([options] {
-    const Config config = options->config.Resolve();
-    if (options->markdown) {
-      std::cout << ParametersMarkdown(config);
-    } else if (options->json) {
-      std::cout << ToJson(config, options->config.source())
-                       .dump(2, ' ', false, Json::error_handler_t::replace)
-                << "\n";
-    } else {
-      PrintText(config, options->config.source());
-    }
-  });
+  command->callback([options] { RunParams(*options); });
 }
 
 }  // namespace elsa

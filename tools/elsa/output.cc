@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <sstream>
 
 namespace elsa {
 namespace {
@@ -31,6 +32,13 @@ std::string Escaped(std::string_view text) {
     out += escaped;
   }
   return out;
+}
+
+Json WordsJson(std::string_view text) {
+  Json words = Json::array();
+  std::istringstream stream{std::string(text)};
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
 }
 
 std::string Fixed(double value, int digits) {

@@ -22,6 +22,9 @@ void PrintJson(const Json& object);
 // neither break a line nor steer a terminal.
 std::string Escaped(std::string_view text);
 
+// The words of a text, which spaces separate, as an array.
+Json WordsJson(std::string_view text);
+
 // The number with that many digits after the point.
 std::string Fixed(double value, int digits);
 
