@@ -1,6 +1,6 @@
 # elsa_add_layers(FILE): one static library elsa_<layer> for every line "<layer>: <uses>..." of FILE,
-# linked to exactly the layers named there, and one test program elsa_<layer>_tests from its x_test.cc.
-# With ELSA_LAYERS only those that it names.
+# linked to exactly the layers named there, and one test program elsa_<layer>_tests from its x_test.cc
+# (and x_test.c, which shows that a header is C). With ELSA_LAYERS only those that it names.
 function(elsa_add_layers file)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
   file(STRINGS ${file} lines REGEX "^[a-z]+:")
@@ -30,9 +30,14 @@ function(elsa_add_layers file)
       target_link_libraries(elsa_base PUBLIC Threads::Threads)
     elseif(layer STREQUAL "io")
       target_link_libraries(elsa_io PRIVATE nlohmann_json::nlohmann_json)
+    elseif(layer STREQUAL "capi")
+      target_compile_definitions(elsa_capi PRIVATE ELSA_VERSION="${PROJECT_VERSION}")
     endif()
 
     if(ELSA_BUILD_TESTS AND tests)
+      file(GLOB c_tests CONFIGURE_DEPENDS ${dir}/*_test.c)
+      set_source_files_properties(${c_tests} PROPERTIES COMPILE_OPTIONS "-std=c99;-pedantic-errors;-Werror")
+      list(APPEND tests ${c_tests})
       elsa_add_test_program(elsa_${layer}_tests LABEL unit SOURCES ${tests} LIBS elsa_${layer})
     endif()
   endforeach()

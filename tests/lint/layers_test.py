@@ -23,6 +23,7 @@ def tree(tmp_path: Path) -> Path:
     """A small tree that keeps all rules."""
     (tmp_path / "layers.txt").write_text("# layers\nbase:\nparams: base\nio: base params\n")
     files = {
+        "base/testing.h": '#include <cstdlib>\nconst char* F() { return std::getenv("X"); }\n',
         "base/error.h": '// exit(1), printf("x") and std::cout are only words here\n',
         "params/plan.h": '#include <string>\n#include "elsa/base/error.h"\n',
         "params/plan.cc": '#include "elsa/params/plan.h"\n/* getenv("X")\n abort() */\n'
@@ -48,7 +49,7 @@ def test_this_tree_keeps_the_layers() -> None:
 
 def test_a_tree_that_keeps_the_rules_passes(tree: Path) -> None:
     result = run(tree)
-    assert (result.returncode, result.stdout) == (0, "layers: 5 files, 0 violations\n")
+    assert (result.returncode, result.stdout) == (0, "layers: 6 files, 0 violations\n")
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,7 @@ def test_a_tree_that_keeps_the_rules_passes(tree: Path) -> None:
         ("params/plan_test.cc", '#include "elsa/io/x.h"', "params, base, got elsa/io/x.h"),
         ("params/plan.cc", '#include "elsa/reference/hash.h"', "got elsa/reference/hash.h"),
         ("params/plan.cc", '#include "elsa/commands.h"', "got elsa/commands.h"),
+        ("params/plan.cc", '#include "elsa/elsa_c.h"', "got elsa/elsa_c.h"),
         ("params/plan.cc", '#include "plan.h"', 'expected elsa/<layer>/..., got "plan.h"'),
         ("params/plan.cc", '#include "../io/file.h"', 'got "../io/file.h"'),
         ("params/plan.cc", "#include <fstream>", "opening files: expected none, got <fstream>"),
@@ -88,7 +90,7 @@ def test_a_broken_line_is_caught_where_it_stands(
     assert result.returncode == 1
     assert result.stdout.startswith(f"src/elsa/{name}:{broken_at}: ")
     assert message in result.stdout
-    assert result.stdout.endswith("layers: 5 files, 1 violations\n")
+    assert result.stdout.endswith("layers: 6 files, 1 violations\n")
 
 
 @pytest.mark.parametrize(
