@@ -7,7 +7,8 @@ For every file of src/elsa/<layer>/:
 - it includes only its own layer and those that layers.txt allows to it;
 - only io opens files;
 - no layer prints, reads the environment, or ends the process.
-Tests (x_test.cc, x_test.h, testing.h) are free from the last two rules: they may read files of the checkout.
+Tests (x_test.cc, x_test.h, testing.h) are free from the last two rules: they may read files of the
+checkout.
 Prints one line per violation, "file:line: what: expected X, got Y"; exit 1 if there is any.
 """
 

@@ -17,7 +17,7 @@ setup_debian() {
   local needed=()
   for package in "${missing[@]}"; do
     case "$package" in
-      cmake | g++ | make | clang | clang-format) command -v "$package" >/dev/null && continue ;;
+      cmake | g++ | make | clang | clang-format | pkg-config) command -v "$package" >/dev/null && continue ;;
       ninja-build) command -v ninja >/dev/null && continue ;;
       python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null && continue ;;
     esac
