@@ -124,7 +124,8 @@ nb::object CpuAttention(nb::handle query, nb::handle key, nb::handle value, nb::
     const int rank = t.query.rank();
     return ReadMask(t.mask, mask, rank, inputs) && ReadMask(t.bias, bias, rank, inputs) &&
            t.out.Read(out) && t.out.kind() != Borrowed::Kind::kBool && t.out.rank() == rank &&
-           t.out.writable() && ReadLogSumExp(t.log_sum_exp, log_sum_exp, rank, options.log_sum_exp);
+           t.out.writable() && UnitRows(t.out.As4<const std::byte>()) &&
+           ReadLogSumExp(t.log_sum_exp, log_sum_exp, rank, options.log_sum_exp);
   };
   if (!read()) return nb::borrow(Py_NotImplemented);
   const auto d = static_cast<double>(inputs.query.shape[3]);

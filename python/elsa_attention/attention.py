@@ -92,7 +92,8 @@ def attention(
     """
     require_plan(plan)
     if engine == "cpu":
-        refuse_options(engine, accelerator, measure_mass, random_keys_seed)
+        if accelerator is not None or measure_mass or random_keys_seed is not None:
+            refuse_options(engine, accelerator, measure_mass, random_keys_seed)
         return cpu.attention(
             query, key, value, attn_mask, is_causal, scale, enable_gqa, plan, layer, lengths,
             threads, precision, select, return_stats, return_log_sum_exp,

@@ -81,44 +81,42 @@ def attention(
     return_log_sum_exp: bool,
 ) -> Any:
     """`elsa_attention.attention` with engine="cpu"; its words, results and errors."""
-    require_words(precision, select)
     if is_causal and attn_mask is not None:
         raise ValueError("attention: expected attn_mask or is_causal, got both")
-    native = None if plan is None else plan.native
-    layer = integer("layer", layer, -(2**31))
-    scale = None if scale is None else float(scale)
-    options = (thread_count(threads), precision, select)
-
-    def run(
-        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, lengths: Any
-    ) -> tuple[Any, Tensor, Tensor | None]:
-        out = _empty_like(q, q.shape[:-1] + v.shape[-1:])
-        sums = _empty_like(q, q.shape[:-1], True) if return_log_sum_exp else None
-        spans = () if lengths is None else lengths
-        rows = spans if q.shape[-2] == k.shape[-2] else ()
-        report = _core.cpu_attention(
-            q, k, v, mask, None, rows, spans, scale, bool(is_causal), bool(enable_gqa),
-            native, layer, out, sums, *options, return_stats,
-        )  # fmt: skip
-        return report, out, sums
-
+    require_words(precision, select)
+    call = (
+        None if scale is None else float(scale), bool(is_causal), bool(enable_gqa),
+        None if plan is None else plan.native,
+        layer if type(layer) is int and abs(layer) < 2**31 else integer("layer", layer, -(2**31)),
+    )  # fmt: skip
+    options = (thread_count(threads), precision, select, return_stats)
     report: Any = NotImplemented
+    sums = None
     if lengths is None and _plain(query, key, value, attn_mask):
-        report, out, sums = run(query, key, value, attn_mask, None)
+        out = _result_for(query, value)
+        if return_log_sum_exp:
+            sums = _empty(query, query.shape[:-1], float32=True)
+        report = _core.cpu_attention(
+            query, key, value, attn_mask, None, (), (), *call, out, sums, *options
+        )  # fmt: skip
     if report is NotImplemented:
 
         def convert() -> Tensor:
             nonlocal report, sums
-            arguments = _converted(query, key, value, attn_mask, is_causal, enable_gqa, lengths)
-            report, out, sums = run(*arguments)
-            if report is NotImplemented:
-                raise TypeError("attention: expected tensors that can be read in place")
-            if sums is not None:
-                sums = sums.reshape(query.shape[:-1])
+            check_shapes(query, key, value, attn_mask, is_causal, enable_gqa)
+            q, k, v, mask = _converted(query, key, value, attn_mask)
+            spans = () if lengths is None else checked_lengths(lengths, q.shape[0])
+            own_spans = spans if q.shape[2] == k.shape[2] else ()
+            out = _empty(q, (*q.shape[:3], v.shape[3]))
+            sums = _empty(q, q.shape[:3], float32=True) if return_log_sum_exp else None
+            report = _core.cpu_attention(
+                q, k, v, mask, None, own_spans, spans, *call, out, sums, *options
+            )  # fmt: skip
+            require_read(report)
+            sums = None if sums is None else sums.reshape(query.shape[:-1])
             out = out.reshape(query.shape[:-1] + value.shape[-1:])
             return out.to(query.dtype) if is_torch(query) else out.astype(query.dtype, copy=False)
 
-        sums = None
         require_one_kind(query=query, key=key, value=value, attn_mask=attn_mask)
         out = without_gradient(convert, query, key, value, attn_mask)
     if not return_stats and not return_log_sum_exp:
@@ -136,13 +134,20 @@ def attend(
         inputs.query_lengths, inputs.key_lengths, inputs.scale, inputs.causal, True,
         None if plan is None else plan.native, layer, out, None, *options, True,
     )  # fmt: skip
-    if report is NotImplemented:
-        raise TypeError("attention: expected tensors that can be read in place")
+    require_read(report)
     return stats_of(report)
+
+
+def require_read(report: object) -> None:
+    """Refuses tensors that the core could not read although they were converted."""
+    if report is NotImplemented:
+        raise TypeError("attention: expected plain tensors, got some whose memory cannot be read")
 
 
 def require_words(precision: object, select: object) -> None:
     """Refuses options that are no words; the core knows which words there are."""
+    if isinstance(precision, str) and isinstance(select, str):
+        return
     for name, word in (("precision", precision), ("select", select)):
         if not isinstance(word, str):
             raise TypeError(f"{name}: expected a word, got {word!r}")
@@ -174,7 +179,15 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bo
     return True
 
 
-def _empty_like(x: Tensor, shape: tuple[int, ...], float32: bool = False) -> Tensor:
+def _result_for(query: Tensor, value: Tensor) -> Tensor:
+    if isinstance(query, np.ndarray):
+        return np.empty(query.shape[:-1] + value.shape[-1:], query.dtype)
+    if query.shape[-1:] == value.shape[-1:]:  # faster, and has the layout of query as in torch
+        return sys.modules["torch"].empty_like(query)
+    return _empty(query, query.shape[:-1] + value.shape[-1:])
+
+
+def _empty(x: Tensor, shape: tuple[int, ...], float32: bool = False) -> Tensor:
     if isinstance(x, np.ndarray):
         return np.empty(shape, np.float32 if float32 else x.dtype)
     import torch
@@ -183,16 +196,9 @@ def _empty_like(x: Tensor, shape: tuple[int, ...], float32: bool = False) -> Ten
 
 
 def _converted(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None,
-    is_causal: bool,
-    enable_gqa: bool,
-    lengths: Sequence[int] | Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, np.ndarray | None, list[int] | None]:
-    """The arguments as the core reads them, of rank 4. Errors: those of `attention`."""
-    check_shapes(query, key, value, attn_mask, is_causal, enable_gqa)
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, np.ndarray | None]:
+    """Tensors of fitting shapes as the core reads them, of rank 4."""
     mask = None if attn_mask is None else pair_mask(query, key, attn_mask)
     q, k, v = (
         _rank4(plain_tensor(name, x))
@@ -200,8 +206,7 @@ def _converted(
     )
     if mask is not None:
         mask = mask.reshape(*q.shape[:3], k.shape[2])
-    spans = None if lengths is None else checked_lengths(lengths, q.shape[0])
-    return q, k, v, mask, spans
+    return q, k, v, mask
 
 
 def _rank4(x: Tensor) -> Tensor:
