@@ -77,6 +77,7 @@ void BindConfig(nb::module_& module);
 void BindAccelerator(nb::module_& module);
 void BindCost(nb::module_& module);
 void BindCpu(nb::module_& module);
+void BindKvCache(nb::module_& module);
 
 }  // namespace elsa::python
 

@@ -1,5 +1,7 @@
 // The CPU engine. Shapes of the usual ranks are put together here and not in Python, because on a
 // short sequence that would cost more than the attention; what is unusual goes back (see below).
+#include "cpu.h"
+
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -10,17 +12,12 @@
 #include <vector>
 
 #include "bindings.h"
-#include "borrowed.h"
 #include "elsa/base/error.h"
-#include "elsa/cpu/attention.h"
 #include "elsa/cpu/executor.h"
 #include "elsa/cpu/target.h"
 #include "elsa/params/plan.h"
 
 namespace elsa::python {
-namespace {
-
-using Lengths = std::vector<std::int64_t>;
 
 cpu::Select ParseSelect(const std::string& name) {
   if (name == "auto") return cpu::Select::kAuto;
@@ -28,49 +25,30 @@ cpu::Select ParseSelect(const std::string& name) {
   throw Error(ErrorCode::kInvalidArgument, "select: expected auto or always, got " + name);
 }
 
-// The tensors of a call, held while it runs.
-struct Tensors {
-  Borrowed query, key, value, mask, bias, out, log_sum_exp;
-};
-
 bool UnitRows(const cpu::Tensor& t) { return t.shape[3] <= 1 || t.stride[3] == 1; }
 
-// Whether query, key and value have one rank, one batch and fitting heads.
-bool ReadRows(Tensors& t, nb::handle query, nb::handle key, nb::handle value, bool grouped,
-              cpu::Inputs& inputs) {
-  using Kind = Borrowed::Kind;
-  if (!t.query.Read(query) || !t.key.Read(key) || !t.value.Read(value)) return false;
-  for (const Borrowed* x : {&t.query, &t.key, &t.value}) {
-    if (x->kind() == Kind::kBool || x->rank() != t.query.rank() || x->rank() < 2) return false;
-  }
-  inputs.query = t.query.As4<const std::byte>();
-  inputs.key = t.key.As4<const std::byte>();
-  inputs.value = t.value.As4<const std::byte>();
-  const auto& q = inputs.query.shape;
-  const auto& k = inputs.key.shape;
-  const auto& v = inputs.value.shape;
-  return q[0] == k[0] && q[0] == v[0] && (grouped || q[1] == k[1]) && UnitRows(inputs.query) &&
-         UnitRows(inputs.key) && UnitRows(inputs.value);
+bool ReadFloats(Borrowed& borrowed, nb::handle object, int rank) {
+  return borrowed.Read(object) && borrowed.kind() != Borrowed::Kind::kBool &&
+         borrowed.rank() == rank && UnitRows(borrowed.As4<const std::byte>());
 }
 
-bool ReadMask(Borrowed& borrowed, nb::handle object, int rank, cpu::Inputs& inputs) {
+bool ReadMask(Borrowed& borrowed, nb::handle object, int rank,
+              const std::array<std::int64_t, 4>& pairs, View<const std::uint8_t, 4>& mask,
+              cpu::Tensor& bias) {
   using Kind = Borrowed::Kind;
   if (object.is_none()) return true;
   // The lowest finite float16 masks too, but is an ordinary number to the engine.
   if (!borrowed.Read(object) || borrowed.kind() == Kind::kF16 || borrowed.rank() > rank) {
     return false;
   }
-  const std::array<std::int64_t, 4> pairs{inputs.query.shape[0], inputs.query.shape[1],
-                                          inputs.query.shape[2], inputs.key.shape[2]};
   const auto strides = borrowed.StridesOver(pairs);
   if (!strides) return false;
   if (borrowed.kind() == Kind::kBool) {
-    if (inputs.mask) return false;
-    inputs.mask = {static_cast<const std::uint8_t*>(borrowed.data()), pairs, *strides};
+    if (mask) return false;
+    mask = {static_cast<const std::uint8_t*>(borrowed.data()), pairs, *strides};
   } else {
-    if (inputs.bias) return false;
-    inputs.bias = {static_cast<const std::byte*>(borrowed.data()), borrowed.dtype(), pairs,
-                   *strides};
+    if (bias) return false;
+    bias = {static_cast<const std::byte*>(borrowed.data()), borrowed.dtype(), pairs, *strides};
   }
   return true;
 }
@@ -88,6 +66,8 @@ bool ReadLogSumExp(Borrowed& borrowed, nb::handle object, int rank, View<float, 
   return true;
 }
 
+namespace {
+
 nb::dict PathDict(const cpu::HeadReport& head) {
   nb::dict paths;
   for (int i = 0; i < static_cast<int>(std::size(head.heads_by_path)); ++i) {
@@ -97,6 +77,8 @@ nb::dict PathDict(const cpu::HeadReport& head) {
   return paths;
 }
 
+}  // namespace
+
 nb::tuple ReportTuple(const cpu::Report& report) {
   nb::list heads;
   for (const cpu::HeadReport& head : report.heads) {
@@ -104,6 +86,30 @@ nb::tuple ReportTuple(const cpu::Report& report) {
   }
   return nb::make_tuple(std::string(Name(report.target)), std::string(Name(report.precision)),
                         heads);
+}
+
+namespace {
+
+using Lengths = std::vector<std::int64_t>;
+
+// The tensors of a call, held while it runs.
+struct Tensors {
+  Borrowed query, key, value, mask, bias, out, log_sum_exp;
+};
+
+// Whether query, key and value have one rank, one batch and fitting heads.
+bool ReadRows(Tensors& t, nb::handle query, nb::handle key, nb::handle value, bool grouped,
+              cpu::Inputs& inputs) {
+  if (!t.query.Read(query)) return false;
+  const int rank = t.query.rank();
+  if (rank < 2 || !ReadFloats(t.key, key, rank) || !ReadFloats(t.value, value, rank)) return false;
+  inputs.query = t.query.As4<const std::byte>();
+  inputs.key = t.key.As4<const std::byte>();
+  inputs.value = t.value.As4<const std::byte>();
+  const auto& q = inputs.query.shape;
+  const auto& k = inputs.key.shape;
+  return t.query.kind() != Borrowed::Kind::kBool && UnitRows(inputs.query) && q[0] == k[0] &&
+         q[0] == inputs.value.shape[0] && (grouped || q[1] == k[1]);
 }
 
 // Writes into `out`. Returns the report if `count`, else None; or NotImplemented, with nothing
@@ -122,9 +128,11 @@ nb::object CpuAttention(nb::handle query, nb::handle key, nb::handle value, nb::
   const auto read = [&] {
     if (!ReadRows(t, query, key, value, grouped, inputs)) return false;
     const int rank = t.query.rank();
-    return ReadMask(t.mask, mask, rank, inputs) && ReadMask(t.bias, bias, rank, inputs) &&
-           t.out.Read(out) && t.out.kind() != Borrowed::Kind::kBool && t.out.rank() == rank &&
-           t.out.writable() && UnitRows(t.out.As4<const std::byte>()) &&
+    const auto& q = inputs.query.shape;
+    const std::array<std::int64_t, 4> pairs{q[0], q[1], q[2], inputs.key.shape[2]};
+    return ReadMask(t.mask, mask, rank, pairs, inputs.mask, inputs.bias) &&
+           ReadMask(t.bias, bias, rank, pairs, inputs.mask, inputs.bias) &&
+           ReadFloats(t.out, out, rank) && t.out.writable() &&
            ReadLogSumExp(t.log_sum_exp, log_sum_exp, rank, options.log_sum_exp);
   };
   if (!read()) return nb::borrow(Py_NotImplemented);

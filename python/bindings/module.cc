@@ -42,4 +42,5 @@ NB_MODULE(_core, module) {
   BindAccelerator(module);
   BindCost(module);
   BindCpu(module);
+  BindKvCache(module);
 }

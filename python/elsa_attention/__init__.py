@@ -18,6 +18,7 @@ from elsa_attention.calibrate import calibrate, calibrate_many
 from elsa_attention.cpu import CpuTarget, cpu_name, cpu_targets
 from elsa_attention.explain import KeyExplanation, QueryExplanation, explain
 from elsa_attention.hf import Run, applied, apply, register
+from elsa_attention.kv_cache import KvCache, KvCacheStats
 from elsa_attention.plan import Plan, make_hash, theta_bias
 from elsa_attention.report import Report
 from elsa_attention.stats import HeadStats
@@ -31,6 +32,8 @@ __all__ = [
     "Hash",
     "HeadStats",
     "KeyExplanation",
+    "KvCache",
+    "KvCacheStats",
     "Plan",
     "QueryExplanation",
     "Report",

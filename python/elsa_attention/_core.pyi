@@ -129,6 +129,50 @@ def explain(
 ) -> dict[str, Any]:
     """The fields of QueryExplanation."""
 
+class KvCache:
+    def __init__(
+        self,
+        batch: int,
+        kv_heads: int,
+        heads: int,
+        d: int,
+        d_v: int,
+        dtype: str,
+        capacity: int,
+        plan: Plan | None,
+        layer: int,
+    ) -> None: ...
+    def append(self, key: Any, value: Any) -> None:
+        """Returns NotImplemented, with nothing done, if a tensor cannot be read in place."""
+    def attend(
+        self,
+        query: Any,
+        mask: Any | None,
+        bias: Any | None,
+        scale: float | None,
+        causal: bool,
+        out: Any,
+        log_sum_exp: Any | None,
+        threads: int,
+        select: str,
+        group_union: bool,
+        count: bool,
+    ) -> tuple[str, str, list[tuple[tuple, dict[str, int]]]] | None:
+        """As cpu_attention."""
+    def evict_front(self, count: int) -> None: ...
+    def truncate(self, length: int) -> None: ...
+    def reorder(self, rows: Sequence[int]) -> None: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def stats(self) -> dict[str, int]: ...
+
 class Calibrator:
     def __init__(self, plan: Plan, layers: int, heads: int) -> None: ...
     def observe(

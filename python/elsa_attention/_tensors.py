@@ -129,12 +129,19 @@ def result_like(out: np.ndarray, like: Tensor) -> Tensor:
 
 def without_gradient(compute: Callable[[], Tensor], *tensors: Tensor | None) -> Tensor:
     """Runs compute(); if a gradient through `tensors` is wanted, asking for it will be an error."""
-    if any(is_torch(x) and x.requires_grad for x in tensors):
-        import torch
-
-        if torch.is_grad_enabled():
-            return _refusing_backward().apply(compute, *tensors)
+    if gradient_is_wanted(*tensors):
+        return _refusing_backward().apply(compute, *tensors)
     return compute()
+
+
+def gradient_is_wanted(*tensors: Tensor | None) -> bool:
+    """Whether torch would record how a result came from `tensors`."""
+    torch = sys.modules.get("torch")
+    return (
+        torch is not None
+        and torch.is_grad_enabled()
+        and any(isinstance(x, torch.Tensor) and x.requires_grad for x in tensors)
+    )
 
 
 @functools.cache
@@ -150,9 +157,14 @@ def _refusing_backward() -> Any:
 
         @staticmethod
         def backward(ctx: Any, *gradients: Tensor) -> None:
-            raise RuntimeError(
-                "elsa_attention: expected inference only, got backward(): ELSA attention has no "
-                'gradient; train with attn_implementation="sdpa" or run under torch.no_grad()'
-            )
+            raise gradient_refused()
 
     return ElsaAttention
+
+
+def gradient_refused() -> RuntimeError:
+    """What asking for a gradient raises."""
+    return RuntimeError(
+        "elsa_attention: expected inference only, got backward(): ELSA attention has no "
+        'gradient; train with attn_implementation="sdpa" or run under torch.no_grad()'
+    )

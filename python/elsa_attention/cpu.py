@@ -18,7 +18,6 @@ import numpy as np
 from elsa_attention import _core
 from elsa_attention._tensors import (
     Tensor,
-    is_torch,
     plain_tensor,
     require_one_kind,
     without_gradient,
@@ -93,9 +92,9 @@ def attention(
     report: Any = NotImplemented
     sums = None
     if lengths is None and _plain(query, key, value, attn_mask):
-        out = _result_for(query, value)
+        out = result_for(query, value.shape[-1] if value.ndim else 0)
         if return_log_sum_exp:
-            sums = _empty(query, query.shape[:-1], float32=True)
+            sums = empty(query, query.shape[:-1], float32=True)
         report = _core.cpu_attention(
             query, key, value, attn_mask, None, (), (), *call, out, sums, *options
         )  # fmt: skip
@@ -107,15 +106,15 @@ def attention(
             q, k, v, mask = _converted(query, key, value, attn_mask)
             spans = () if lengths is None else checked_lengths(lengths, q.shape[0])
             own_spans = spans if q.shape[2] == k.shape[2] else ()
-            out = _empty(q, (*q.shape[:3], v.shape[3]))
-            sums = _empty(q, q.shape[:3], float32=True) if return_log_sum_exp else None
+            out = empty(q, (*q.shape[:3], v.shape[3]))
+            sums = empty(q, q.shape[:3], float32=True) if return_log_sum_exp else None
             report = _core.cpu_attention(
                 q, k, v, mask, None, own_spans, spans, *call, out, sums, *options
             )  # fmt: skip
             require_read(report)
             sums = None if sums is None else sums.reshape(query.shape[:-1])
             out = out.reshape(query.shape[:-1] + value.shape[-1:])
-            return out.to(query.dtype) if is_torch(query) else out.astype(query.dtype, copy=False)
+            return as_dtype(out, query.dtype)
 
         require_one_kind(query=query, key=key, value=value, attn_mask=attn_mask)
         out = without_gradient(convert, query, key, value, attn_mask)
@@ -179,20 +178,28 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bo
     return True
 
 
-def _result_for(query: Tensor, value: Tensor) -> Tensor:
+def result_for(query: Tensor, d_v: int) -> Tensor:
+    """Memory for a result like `query` with rows of d_v."""
     if isinstance(query, np.ndarray):
-        return np.empty(query.shape[:-1] + value.shape[-1:], query.dtype)
-    if query.shape[-1:] == value.shape[-1:]:  # faster, and has the layout of query as in torch
+        return np.empty((*query.shape[:-1], d_v), query.dtype)
+    shape = query.shape
+    if shape and shape[-1] == d_v:  # faster, and has the layout of query as in torch
         return sys.modules["torch"].empty_like(query)
-    return _empty(query, query.shape[:-1] + value.shape[-1:])
+    return empty(query, (*shape[:-1], d_v))
 
 
-def _empty(x: Tensor, shape: tuple[int, ...], float32: bool = False) -> Tensor:
+def empty(x: Tensor, shape: tuple[int, ...], float32: bool = False) -> Tensor:
+    """A new tensor of the kind and dtype of x, or float32."""
     if isinstance(x, np.ndarray):
         return np.empty(shape, np.float32 if float32 else x.dtype)
     import torch
 
     return torch.empty(shape, dtype=torch.float32 if float32 else x.dtype)
+
+
+def as_dtype(x: Tensor, dtype: Any) -> Tensor:
+    """x in a dtype of its own kind; x itself if it is so already."""
+    return x.astype(dtype, copy=False) if isinstance(x, np.ndarray) else x.to(dtype)
 
 
 def _converted(

@@ -167,7 +167,7 @@ def check_shapes(
 def pair_mask(query: Tensor, key: Tensor, attn_mask: Tensor) -> np.ndarray:
     """attn_mask as bool or float32 over every (query, key) pair, without a copy."""
     spread = (*query.shape[:-1], key.shape[-2])
-    return _broadcast("attn_mask", mask_array("attn_mask", attn_mask), spread)
+    return broadcast("attn_mask", mask_array("attn_mask", attn_mask), spread)
 
 
 def skip_padding(inputs: Inputs) -> int:
@@ -247,7 +247,7 @@ def _rank4(x: np.ndarray) -> np.ndarray:
     return x if x.ndim == 4 else x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
 
 
-def _broadcast(name: str, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def broadcast(name: str, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """x with strides of 0 where it repeats: no copy."""
     try:
         return np.broadcast_to(x, shape)
@@ -263,13 +263,15 @@ def _scale(scale: float | None, d: int) -> float:
     return d**-0.5 if d else 1.0  # d = 0 is refused by the core
 
 
-def checked_lengths(lengths: Sequence[int] | Tensor, batch: int) -> list[int]:
+def checked_lengths(
+    lengths: Sequence[int] | Tensor, batch: int, name: str = "lengths"
+) -> list[int]:
     """`lengths` as a list of `batch` integers of 0 or more."""
     values = lengths.tolist() if hasattr(lengths, "tolist") else lengths
     if not isinstance(values, Sequence) or len(values) != batch:
         got = len(values) if isinstance(values, Sequence) else f"{values!r}"
-        raise ValueError(f"lengths: expected {batch} values, one per batch entry, got {got}")
-    return [integer("lengths", value, 0) for value in values]
+        raise ValueError(f"{name}: expected {batch} values, one per batch entry, got {got}")
+    return [integer(name, value, 0) for value in values]
 
 
 def integer(name: str, value: object, low: int, high: int = 2**31 - 1) -> int:
