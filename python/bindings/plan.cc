@@ -113,6 +113,8 @@ void BindPlan(nb::module_& module) {
       .def_rw("centring_min_keys", &Plan::centring_min_keys)
       .def_rw("bias_in_test", &Plan::bias_in_test)
       .def_rw("dense_below", &Plan::dense_below)
+      .def_rw("always_keep_first", &Plan::always_keep_first)
+      .def_rw("always_keep_recent", &Plan::always_keep_recent)
       .def_rw("hash", &Plan::hash)
       .def_rw("theta_bias_rad", &Plan::theta_bias_rad)
       .def_rw("thresholds", &Plan::thresholds)

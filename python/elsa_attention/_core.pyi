@@ -37,6 +37,8 @@ class Plan:
     centring_min_keys: int
     bias_in_test: bool
     dense_below: int
+    always_keep_first: int
+    always_keep_recent: int
     hash: Hash
     theta_bias_rad: list[list[float]]
     thresholds: list[list[float]]

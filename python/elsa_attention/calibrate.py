@@ -40,6 +40,8 @@ class _Setting:
     theta_bias: str | float = "synthetic"
     bias_in_test: bool = False
     dense_below: int = 0
+    always_keep_first: int = 0
+    always_keep_recent: int = 0
 
     def plan(self, d: int, theta_bias_rad: list[list[float]]) -> _core.Plan:
         """The plan before learning: every option, no threshold."""
@@ -52,6 +54,8 @@ class _Setting:
             "centring_min_keys",
             "bias_in_test",
             "dense_below",
+            "always_keep_first",
+            "always_keep_recent",
         ):
             setattr(plan, name, getattr(self, name))
         plan.theta_bias_rad = theta_bias_rad
@@ -169,6 +173,8 @@ def calibrate(
     theta_bias: str | float = "synthetic",
     bias_in_test: bool = False,
     dense_below: int = 0,
+    always_keep_first: int = 0,
+    always_keep_recent: int = 0,
     threads: int | None = None,
     model_name: str | None = None,
 ) -> Plan:
@@ -193,6 +199,8 @@ def calibrate(
             pairs; needs a second pass) or a number of radians.
         bias_in_test: let an additive score bias take part in the candidate test.
         dense_below: run queries that see fewer keys exact.
+        always_keep_first, always_keep_recent: of the keys that a query sees, always keep the first
+            and the last so many (attention sinks, the recent window).
         model_name: stored in the plan; by default the name in the traces, or the last part of
             model.name_or_path.
 
@@ -214,6 +222,8 @@ def calibrate(
         theta_bias=theta_bias,
         bias_in_test=bias_in_test,
         dense_below=dense_below,
+        always_keep_first=always_keep_first,
+        always_keep_recent=always_keep_recent,
     )
     return calibrate_many(source, batches, [setting], threads=threads, model_name=model_name)[0]
 

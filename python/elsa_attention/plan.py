@@ -19,6 +19,8 @@ _REPLACEABLE = {
     "remainder": "'none' or 'mean'",
     "bias_in_test": "a bool",
     "dense_below": "an integer",
+    "always_keep_first": "an integer",
+    "always_keep_recent": "an integer",
     "thresholds": "[layer][head] of numbers or None",
 }
 
@@ -107,6 +109,16 @@ class Plan:
         return self.native.dense_below
 
     @property
+    def always_keep_first(self) -> int:
+        """Of the keys that a query sees, the first so many are always kept."""
+        return self.native.always_keep_first
+
+    @property
+    def always_keep_recent(self) -> int:
+        """Of the keys that a query sees, the last so many are always kept."""
+        return self.native.always_keep_recent
+
+    @property
     def hash(self) -> _core.Hash:
         """The hash, with `kind`, `d`, `bits`, `seed`, `factors` and `sign_bits(rows)`."""
         return self.native.hash
@@ -157,6 +169,7 @@ class Plan:
 
         Args:
             model: str; remainder: "none" or "mean"; bias_in_test: bool; dense_below: int;
+            always_keep_first, always_keep_recent: int;
             thresholds: [layer][head] of float or None (exact).
         """
         native = self.native.copy()

@@ -107,6 +107,10 @@ def test_default_is_the_papers_method(tmp_path, trace):
         (["--p", 1, "--theta-bias", 0.1], {"theta_bias_rad": 0.1}),
         (["--p", 1, "--bias-in-test"], {"bias_in_test": True}),
         (["--p", 1, "--dense-below", 20], {"dense_below": 20}),
+        (
+            ["--p", 1, "--keep-first", 4, "--keep-recent", 9],
+            {"always_keep": {"first": 4, "recent": 9}},
+        ),
     ],
 )
 def test_every_option_reaches_the_plan(tmp_path, trace, options, fields):

@@ -42,6 +42,8 @@ struct Options {
   std::string theta_bias = "synthetic";
   bool bias_in_test = false;
   std::int64_t dense_below = 0;
+  std::int64_t keep_first = 0;
+  std::int64_t keep_recent = 0;
   int threads = 0;
   std::string output;
   bool json = false;
@@ -129,6 +131,8 @@ Plan PlanOf(const Options& options) {
   }
   plan.bias_in_test = options.bias_in_test;
   plan.dense_below = options.dense_below;
+  plan.always_keep_first = options.keep_first;
+  plan.always_keep_recent = options.keep_recent;
   plan.hash.kind = ParseHashKind(options.hash);
   return plan;
 }
@@ -362,6 +366,18 @@ void AddCalibrateCommand(CLI::App& app) {
       ->group(beyond);
   command
       ->add_option("--dense-below", options->dense_below, "Queries that see fewer keys run exact")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
+      ->option_text("N")
+      ->group(beyond);
+  command
+      ->add_option("--keep-first", options->keep_first,
+                   "Always keep the first N keys that a query sees")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
+      ->option_text("N")
+      ->group(beyond);
+  command
+      ->add_option("--keep-recent", options->keep_recent,
+                   "Always keep the last N keys that a query sees")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
       ->option_text("N")
       ->group(beyond);

@@ -75,6 +75,11 @@ void RequirePlanFits(const Config& config, const Plan& plan, bool causal) {
   };
   if (plan.rule == Rule::kGap) unsupported("rule", "a threshold", Name(plan.rule));
   if (plan.centring != Centring::kOff) unsupported("centring", "off", Name(plan.centring));
+  if (plan.always_keep_first > 0 || plan.always_keep_recent > 0) {
+    unsupported(
+        "always_keep", "0 first and 0 recent keys",
+        std::to_string(plan.always_keep_first) + " and " + std::to_string(plan.always_keep_recent));
+  }
   if (plan.bias_in_test) unsupported("bias_in_test", "false", "true");
   if (plan.remainder == Remainder::kMean && causal) {
     unsupported("remainder", "none for causal attention", Name(plan.remainder));

@@ -341,6 +341,12 @@ TEST(Host, RefusesRulesThatTheSelectorsDoNotKnow) {
   EXPECT_EQ(MessageOf(problem, &plan),
             "unsupported: plan: centring: expected off on the machine, got by_length");
   plan = reference::TestPlan(64, 64, 1, 0.3);
+  plan.always_keep_recent = 2;
+  EXPECT_EQ(
+      MessageOf(problem, &plan),
+      "unsupported: plan: always_keep: expected 0 first and 0 recent keys on the machine, got "
+      "0 and 2");
+  plan = reference::TestPlan(64, 64, 1, 0.3);
   plan.bias_in_test = true;
   EXPECT_EQ(MessageOf(problem, &plan),
             "unsupported: plan: bias_in_test: expected false on the machine, got true");

@@ -97,7 +97,7 @@ HeadCalibration ReadCalibration(const JsonField& field) {
 Plan ReadFields(const JsonField& root) {
   root.RequireKeys({"elsa_plan", "profile", "model", "rule", "target", "remainder", "centring",
                     "bias_in_test", "dense_below", "hash", "theta_bias_rad", "thresholds"},
-                   {"calibration"});
+                   {"always_keep", "calibration"});
   Plan plan;
   plan.model = root.At("model").String();
   plan.rule = ParseRule(root.At("rule").String());
@@ -111,6 +111,12 @@ Plan ReadFields(const JsonField& root) {
   plan.centring_min_keys = centring.At("min_keys").Integer();
   plan.bias_in_test = root.At("bias_in_test").Bool();
   plan.dense_below = root.At("dense_below").Integer();
+  if (root.Has("always_keep")) {
+    const JsonField always = root.At("always_keep");
+    always.RequireKeys({"first", "recent"});
+    plan.always_keep_first = always.At("first").Integer();
+    plan.always_keep_recent = always.At("recent").Integer();
+  }
   plan.hash = ReadHash(root.At("hash"));
   const auto read_number = [](const JsonField& field) { return field.Number(); };
   const JsonField theta = root.At("theta_bias_rad");

@@ -41,6 +41,8 @@ Plan FullPlan() {
   plan.centring_min_keys = 40;
   plan.bias_in_test = true;
   plan.dense_below = 16;
+  plan.always_keep_first = 4;
+  plan.always_keep_recent = 128;
   plan.theta_bias_rad = {{0.1, 0.2}, {-0.1, 0, 0.3}};
   plan.calibration = {{{10, 0.5, 0.25, 0.75}, {11, 0, 1, 1}},
                       {{12, 0.5, 0.25, 0.75}, {0, 0, 1, 1}, {14, 0.5, 0, 0}}};
@@ -286,6 +288,9 @@ TEST(PlanFile, RefusesWrongTypesNamingTheField) {
        "bias_in_test: expected true or false, got 1"},
       {"\"dense_below\": 16", "\"dense_below\": -16",
        "dense_below: expected an integer >= 0, got -16"},
+      {"{\"first\": 4, \"recent\": 128}", "{\"first\": 4}",
+       "always_keep: expected the key \"recent\", got none"},
+      {"\"recent\": 128", "\"recent\": -1", "always_keep.recent: expected an integer >= 0, got -1"},
       {"\"seed\": \"18446744073709551615\"", "\"seed\": \"18446744073709551616\"",
        "hash.seed: expected a string of decimal digits below 2^64, got "
        "\"18446744073709551616\""},

@@ -121,6 +121,11 @@ std::string FormatPlan(const Plan& plan) {
                       ", \"min_keys\": " + std::to_string(plan.centring_min_keys) + '}');
   add("bias_in_test", plan.bias_in_test ? "true" : "false");
   add("dense_below", std::to_string(plan.dense_below));
+  // Only if set, so that plans without it keep their bytes.
+  if (plan.always_keep_first != 0 || plan.always_keep_recent != 0) {
+    add("always_keep", "{\"first\": " + std::to_string(plan.always_keep_first) +
+                           ", \"recent\": " + std::to_string(plan.always_keep_recent) + '}');
+  }
   add("hash", FormatHash(plan.hash));
   const bool one_theta = plan.theta_bias_rad.size() == 1 && plan.theta_bias_rad[0].size() == 1;
   add("theta_bias_rad",

@@ -121,8 +121,9 @@ Centring ParseCentring(std::string_view name) { return ParseIn(kCentrings, "cent
 
 std::string_view ProfileName(const Plan& plan) {
   const bool plain = plan.rule == Rule::kPaper && plan.centring == Centring::kOff &&
-                     !plan.bias_in_test && plan.dense_below == 0 &&
-                     plan.theta_bias_rad.size() == 1 && plan.theta_bias_rad[0].size() == 1;
+                     !plan.bias_in_test && plan.dense_below == 0 && plan.always_keep_first == 0 &&
+                     plan.always_keep_recent == 0 && plan.theta_bias_rad.size() == 1 &&
+                     plan.theta_bias_rad[0].size() == 1;
   if (!plain) return "custom";
   return plan.remainder == Remainder::kNone ? "paper" : "mean-row";
 }
@@ -146,6 +147,10 @@ void ValidatePlan(const Plan& plan) {
   Require(!share || (plan.target > 0 && plan.target <= 1), "target", "a share in (0, 1]",
           plan.target);
   Require(plan.dense_below >= 0, "dense_below", "0 or more keys", plan.dense_below);
+  Require(plan.always_keep_first >= 0, "always_keep.first", "0 or more keys",
+          plan.always_keep_first);
+  Require(plan.always_keep_recent >= 0, "always_keep.recent", "0 or more keys",
+          plan.always_keep_recent);
   Require(plan.centring_min_keys >= 0, "centring.min_keys", "0 or more keys",
           plan.centring_min_keys);
   Require(plan.centring == Centring::kByLength || plan.centring_min_keys == 0, "centring.min_keys",

@@ -95,6 +95,10 @@ struct Plan {
   std::int64_t centring_min_keys = 0;  // kByLength: centre queries that see at least this many keys
   bool bias_in_test = false;     // add the additive score bias to the estimate before the test
   std::int64_t dense_below = 0;  // queries that see fewer keys than this run exact
+  // Of the keys that a query sees, the first and the last so many are kept whatever the test says:
+  // attention sinks and the recent window.
+  std::int64_t always_keep_first = 0;
+  std::int64_t always_keep_recent = 0;
   HashSpec hash;
   // Angle correction in radians, [layer][head], or a single value [[x]] for all.
   std::vector<std::vector<double>> theta_bias_rad;

@@ -59,6 +59,8 @@ TEST(ValidatePlan, AcceptsGoodPlans) {
   plan.centring = Centring::kByLength;
   plan.centring_min_keys = 12;
   plan.dense_below = 5;
+  plan.always_keep_first = 4;
+  plan.always_keep_recent = 64;
   plan.rule = Rule::kMass;
   EXPECT_EQ(MessageOf(ValidatePlan, plan), "no error");
   plan.rule = Rule::kPaper;
@@ -82,6 +84,10 @@ TEST(ValidatePlan, RefusesEachBrokenField) {
          p.target = 0;
        }},
       {"dense_below: expected 0 or more keys, got -1", [](Plan& p) { p.dense_below = -1; }},
+      {"always_keep.first: expected 0 or more keys, got -1",
+       [](Plan& p) { p.always_keep_first = -1; }},
+      {"always_keep.recent: expected 0 or more keys, got -3",
+       [](Plan& p) { p.always_keep_recent = -3; }},
       {"centring.min_keys: expected 0 or more keys, got -2",
        [](Plan& p) { p.centring_min_keys = -2; }},
       {"centring.min_keys: expected 0 unless the mode is by_length, got 3",
@@ -197,6 +203,8 @@ TEST(Plan, ProfileNameFollowsFromTheOptions) {
       [](Plan& p) { p.centring = Centring::kByLength; },
       [](Plan& p) { p.bias_in_test = true; },
       [](Plan& p) { p.dense_below = 1; },
+      [](Plan& p) { p.always_keep_first = 1; },
+      [](Plan& p) { p.always_keep_recent = 1; },
       [](Plan& p) {
         p.theta_bias_rad = {{0.1, 0.1}, {0.1, 0.1}};
       },

@@ -169,7 +169,8 @@ HeadStats AttendHead(const AttentionInputs& inputs, const Plan* plan, std::int64
     if (exact) {
       ++stats.exact_queries;
     } else {
-      Select(estimator->Estimate(i), plan->rule, plan->thresholds[layer][head], selection);
+      Select(estimator->Estimate(i), plan->rule, plan->thresholds[layer][head], selection,
+             AlwaysKeepOf(*plan));
       stats.fallback_queries += selection.fallback ? 1 : 0;
       if (options.random_keys_seed) {
         selection.kept = RandomKeys(visible, selection.kept.size(), random);

@@ -127,6 +127,8 @@ TEST(Attend, EqualsAttentionOverAnExplicitMatrix) {
           plan.rule = rule;
           plan.remainder = mean_row ? Remainder::kMean : Remainder::kNone;
           plan.bias_in_test = bias_in_test;
+          plan.always_keep_first = mean_row ? 1 : 0;
+          plan.always_keep_recent = bias_in_test ? 2 : 0;
           const Attended got = RunAttend(p, &plan, {.measure_mass = true});
           const AttentionInputs inputs = p.inputs();
           std::int64_t kept = 0;
@@ -141,7 +143,8 @@ TEST(Attend, EqualsAttentionOverAnExplicitMatrix) {
                 std::vector<std::int64_t> keys;
                 if (i < head.queries()) {
                   Selection selection;
-                  Select(estimator.Estimate(i), rule, plan.thresholds[0][h], selection);
+                  Select(estimator.Estimate(i), rule, plan.thresholds[0][h], selection,
+                         AlwaysKeepOf(plan));
                   keys.assign(selection.kept.begin(), selection.kept.end());
                 }
                 const auto row = BruteRow(p, b, h, i, keys, mean_row);

@@ -130,9 +130,13 @@ void Calibrator::ObserveHead(const AttentionInputs& inputs, std::int64_t layer, 
       ++state.queries;
 
       const float best = BestEstimatedScore(e);
-      const std::size_t always = LargestEstimate(e);
+      const AlwaysKeep always = AlwaysKeepOf(plan_);
+      const std::size_t largest = LargestEstimate(e);
+      const auto count = static_cast<std::int64_t>(weights.size());
       for (std::size_t v = 0; v < weights.size(); ++v) {
-        const bool kept = v == always || !std::isfinite(e.key_norms[v]);
+        const bool kept =
+            !std::isfinite(e.key_norms[v]) ||
+            (always.any() ? always.Holds(static_cast<std::int64_t>(v), count) : v == largest);
         const std::int64_t bin = kept ? 0 : range.Bin(Distance(e, plan_.rule, best, v));
         state.pairs[bin] += 1;
         state.mass[bin] += weights[v];

@@ -60,7 +60,7 @@ QueryExplanation Explain(const AttentionInputs& inputs, const Plan& plan, std::i
 
   Selection selection;
   if (!why.exact) {
-    Select(e, plan.rule, why.threshold, selection);
+    Select(e, plan.rule, why.threshold, selection, AlwaysKeepOf(plan));
     why.fallback = selection.fallback;
     why.cut_off = CutOff(e, plan.rule, why.threshold);
   }
@@ -86,6 +86,8 @@ QueryExplanation Explain(const AttentionInputs& inputs, const Plan& plan, std::i
     key.estimated_score = EstimatedScore(e, v);
     key.kept = why.exact || std::binary_search(selection.kept.begin(), selection.kept.end(),
                                                static_cast<std::int32_t>(key.key));
+    key.always = !why.exact && AlwaysKeepOf(plan).Holds(static_cast<std::int64_t>(v),
+                                                        static_cast<std::int64_t>(e.keys.size()));
     if (key.kept) mass += key.weight;
     why.keys.push_back(key);
   }
@@ -101,6 +103,10 @@ std::string WhySentence(const QueryExplanation& query, const KeyExplanation& key
   }
   if (!std::isfinite(key.key_norm)) {
     return label + " is kept because its norm is not finite: such a key is never dropped.";
+  }
+  if (key.always) {
+    return label + " is kept because the plan always keeps the first and last keys that a query " +
+           "sees. It holds " + Percent(key.weight) + " of the softmax weight.";
   }
   std::string text = label + (key.kept ? " is kept: " : " is dropped: ");
   text += "its hash differs from the query's in " + std::to_string(key.distance) +

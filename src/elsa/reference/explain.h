@@ -24,6 +24,7 @@ struct KeyExplanation {
   double true_similarity = 0;  // key norm * cosine of the true angle
   double estimated_score = 0;  // scale * query norm * similarity (+ bias if it is in the test)
   bool kept = false;
+  bool always = false;  // kept whatever the test says: one of the first or last keys seen
 };
 
 struct QueryExplanation {

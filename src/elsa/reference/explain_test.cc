@@ -29,6 +29,7 @@ std::vector<Setting> Settings() {
         Plan plan = TestPlan(8, 32, 2, threshold);
         plan.rule = rule;
         plan.bias_in_test = bias_in_test;
+        plan.always_keep_first = threshold == 3.0 ? 1 : 0;
         plan.centring = threshold == 0.5 ? Centring::kOn : Centring::kOff;
         all.push_back(
             {std::string(Name(rule)) + (bias_in_test ? " bias " : " ") + std::to_string(threshold),

@@ -5,16 +5,19 @@
 namespace elsa::reference {
 namespace {
 
-// Writes the keys that pass the test, and those without a finite norm. Every key is written and
-// only the kept ones stay: a branch per key costs more.
+// Writes the keys that pass the test, those without a finite norm and those always kept. Every key
+// is written and only the kept ones stay: a branch per key costs more.
 template <typename Test>
-void KeepIf(const QueryEstimate& estimate, const Test& passes, std::vector<std::int32_t>& kept) {
+void KeepIf(const QueryEstimate& estimate, const AlwaysKeep& always, const Test& passes,
+            std::vector<std::int32_t>& kept) {
+  const auto visible = static_cast<std::int64_t>(estimate.keys.size());
   kept.resize(estimate.keys.size());
   std::size_t count = 0;
   for (std::size_t v = 0; v < estimate.keys.size(); ++v) {
     kept[count] = estimate.keys[v];
     // In this order: the first is nearly always false, the second is hard to predict.
-    const bool keep = !std::isfinite(estimate.key_norms[v]) || passes(v);
+    const bool keep = !std::isfinite(estimate.key_norms[v]) ||
+                      always.Holds(static_cast<std::int64_t>(v), visible) || passes(v);
     count += keep ? 1 : 0;
   }
   kept.resize(count);
@@ -50,22 +53,23 @@ float BestEstimatedScore(const QueryEstimate& estimate) {
   return best;
 }
 
-void Select(const QueryEstimate& estimate, Rule rule, double threshold, Selection& out) {
+void Select(const QueryEstimate& estimate, Rule rule, double threshold, Selection& out,
+            const AlwaysKeep& always) {
   const auto limit = static_cast<float>(threshold);
   const float cut = limit * estimate.key_norm_max;
   const std::vector<float>& similarities = estimate.similarities;
   if (rule == Rule::kGap) {
     const float best = BestEstimatedScore(estimate);
     const auto near = [&](std::size_t v) { return best - EstimatedScore(estimate, v) < limit; };
-    KeepIf(estimate, near, out.kept);
+    KeepIf(estimate, always, near, out.kept);
   } else if (estimate.bias.empty()) {
     const auto above = [&](std::size_t v) { return similarities[v] > cut; };
-    KeepIf(estimate, above, out.kept);
+    KeepIf(estimate, always, above, out.kept);
   } else {
     const auto above = [&](std::size_t v) {
       return estimate.query_scale * (similarities[v] - cut) + estimate.bias[v] > 0;
     };
-    KeepIf(estimate, above, out.kept);
+    KeepIf(estimate, always, above, out.kept);
   }
   out.fallback = out.kept.empty() && !estimate.keys.empty();
   if (out.fallback) out.kept.push_back(estimate.keys[LargestEstimate(estimate)]);

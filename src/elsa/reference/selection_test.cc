@@ -119,6 +119,21 @@ TEST(Selection, KeepsTheBestEstimateWhereTheTestKeepsNone) {
   EXPECT_EQ(Selected(Estimate({2, 1}, {0.5f, 0.5f}, 1, {-4, 0}), Rule::kPaper, 9).kept, Keys({11}));
 }
 
+TEST(Selection, AlwaysKeepsTheFirstAndLastKeysThatTheQuerySees) {
+  const QueryEstimate e = Estimate({1, 1, 1, 1, 1}, {0, 0, 0.9f, 0, 0});
+  const auto kept = [&](double threshold, const AlwaysKeep& always) {
+    Selection selection;
+    Select(e, Rule::kPaper, threshold, selection, always);
+    EXPECT_FALSE(selection.fallback);
+    return selection.kept;
+  };
+  EXPECT_EQ(kept(0.5, {1, 0}), Keys({10, 12}));
+  EXPECT_EQ(kept(0.5, {0, 2}), Keys({12, 13, 14}));
+  EXPECT_EQ(kept(0.5, {2, 1}), Keys({10, 11, 12, 14}));
+  EXPECT_EQ(kept(2, {1, 0}), Keys({10}));  // none passes the test, yet this is no fallback
+  EXPECT_EQ(kept(2, {9, 9}), Keys({10, 11, 12, 13, 14}));
+}
+
 TEST(Selection, IsEmptyWhereNothingIsVisible) {
   const Selection selection = Selected(Estimate({}, {}), Rule::kPaper, 0.5);
   EXPECT_TRUE(selection.kept.empty());
