@@ -90,7 +90,7 @@ test-clang: $(STAMPS)/debian-slow
 test-slow: build
 	@$(PYTHON) -m pytest -m "slow" tests/install tests/python
 
-lint: .venv/.installed | $(STAMPS)/debian-slow
+lint: native .venv/.installed | $(STAMPS)/debian-slow
 	@$(PYTHON) -m pytest tests/lint
 	@clang-format --dry-run -Werror $$(git ls-files '*.h' '*.cc')
 

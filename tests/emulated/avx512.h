@@ -328,6 +328,10 @@ ELSA_SHIFT(_mm512_srli_epi64, __m512i, U64, >>)
 ELSA_EMULATED __m512i _mm512_srai_epi32(__m512i a, unsigned count) {
   return Map<I32>(a, [count](I32 x) { return x >> (count > 31 ? 31 : count); });
 }
+ELSA_EMULATED __m512i _mm512_sll_epi16(__m512i a, __m128i count) {
+  const U64 n = Lanes<U64, __m128i>(count)[0];
+  return _mm512_slli_epi16(a, n > 15 ? 16 : static_cast<unsigned>(n));
+}
 ELSA_BINARY(_mm512_sllv_epi32, __m512i, U32, y > 31 ? 0 : x << y)
 ELSA_BINARY(_mm512_srlv_epi32, __m512i, U32, y > 31 ? 0 : x >> y)
 ELSA_BINARY(_mm512_srlv_epi64, __m512i, U64, y > 63 ? 0 : x >> y)
@@ -468,6 +472,7 @@ ELSA_EMULATED __m512i _mm512_cvtepi8_epi16(__m256i a) { return Convert<I16, __m5
 ELSA_EMULATED __m512i _mm512_cvtepu8_epi32(__m128i a) { return Convert<U32, __m512i, U8>(a); }
 ELSA_EMULATED __m512i _mm512_cvtepi8_epi32(__m128i a) { return Convert<I32, __m512i, I8>(a); }
 ELSA_EMULATED __m512i _mm512_cvtepi8_epi64(__m128i a) { return Convert<I64, __m512i, I8>(a); }
+ELSA_EMULATED __m512i _mm512_cvtepi16_epi64(__m128i a) { return Convert<I64, __m512i, I16>(a); }
 ELSA_EMULATED __m512i _mm512_cvtepu8_epi64(__m128i a) { return Convert<U64, __m512i, U8>(a); }
 ELSA_EMULATED __m512i _mm512_cvtepu16_epi64(__m128i a) { return Convert<U64, __m512i, U16>(a); }
 ELSA_EMULATED __m256i _mm512_cvtepi32_epi16(__m512i a) { return Convert<U16, __m256i, U32>(a); }

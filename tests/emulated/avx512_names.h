@@ -143,6 +143,8 @@
 #define _mm512_cmpneq_epi32_mask elsa_mm512_cmpneq_epi32_mask
 #undef _mm512_cvtepi16_epi32
 #define _mm512_cvtepi16_epi32 elsa_mm512_cvtepi16_epi32
+#undef _mm512_cvtepi16_epi64
+#define _mm512_cvtepi16_epi64 elsa_mm512_cvtepi16_epi64
 #undef _mm512_cvtepi16_epi8
 #define _mm512_cvtepi16_epi8 elsa_mm512_cvtepi16_epi8
 #undef _mm512_cvtepi32_epi16
@@ -457,6 +459,8 @@
 #define _mm512_shuffle_i64x2 elsa_mm512_shuffle_i64x2
 #undef _mm512_shuffle_ps
 #define _mm512_shuffle_ps elsa_mm512_shuffle_ps
+#undef _mm512_sll_epi16
+#define _mm512_sll_epi16 elsa_mm512_sll_epi16
 #undef _mm512_slli_epi16
 #define _mm512_slli_epi16 elsa_mm512_slli_epi16
 #undef _mm512_slli_epi32
