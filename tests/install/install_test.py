@@ -95,9 +95,9 @@ def test_it_works_without_torch(venv):
     check_installed(venv)
 
 
-@pytest.mark.parametrize("command", ["capture", "evaluate"])
+@pytest.mark.parametrize("command", ["bench", "capture", "evaluate"])
 def test_commands_that_need_more_say_what_to_install(venv, command):
-    options = ["--model", "minilm"]
+    options = ["--quick"] if command == "bench" else ["--model", "minilm"]
     if command == "capture":
         options += ["--text", "text.txt", "-o", "trace.safetensors"]
     for program in ([venv / "elsa", command], [venv / f"elsa-{command}"]):
