@@ -13,11 +13,14 @@ import elsa_attention as ea
 from elsa_attention.bench.cases import Problem, visible
 
 
-def kept_keys(problem: Problem, i: int, plan: ea.Plan) -> Any:
-    """Shapes: [heads, n_q, n_k] bool. For plans without centring and without a bias."""
+def kept_keys(problem: Problem, i: int, plan: ea.Plan, precision: str = "float32") -> Any:
+    """What the plan keeps of call i in the dtype of a precision; plans without centring and bias.
+
+    Shapes: [heads, n_q, n_k] bool.
+    """
     import torch
 
-    call = problem.calls[i]
+    call = problem.tensors(precision)[i]
     heads, n_q, n_k = call.q.shape[1], call.q.shape[2], call.k.shape[2]
     group = heads // call.k.shape[1]
     sees = torch.ones(n_q, n_k, dtype=torch.bool)
@@ -30,7 +33,7 @@ def kept_keys(problem: Problem, i: int, plan: ea.Plan) -> Any:
         if threshold is None:
             kept[head] = sees
             continue
-        q, k = call.q[0, head], call.k[0, head // group]
+        q, k = call.q[0, head].float(), call.k[0, head // group].float()
         similarity = _similarity(plan, layer, head, q, k).masked_fill(~sees, -torch.inf)
         norms = k.norm(dim=1).expand(n_q, n_k).masked_fill(~sees, 0)
         chosen = similarity > threshold * norms.amax(dim=1, keepdim=True)

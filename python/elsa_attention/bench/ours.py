@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import elsa_attention as ea
 from elsa_attention.bench.cases import Problem
+from elsa_attention.bench.decode import Cached, counted
 from elsa_attention.bench.peers import Contestant
 
-EXACT = {"float32": "exact", "16bit": "exact-16bit"}
+_EXACT = {"float32": "exact", "16bit": "exact-16bit"}
 _ELSA = {"float32": "elsa", "16bit": "elsa-16bit", "int8": "elsa-int8"}
+EXACT_NAMES = tuple(_EXACT.values())
 
 
-def name_of(precision: str, share: float | None) -> str:
-    """As reports call a contestant: exact, exact-16bit, elsa@0.1, elsa-int8@0.1."""
-    return EXACT[precision] if share is None else f"{_ELSA[precision]}@{share:g}"
+def entrants(
+    problem: Problem, precisions: Sequence[str], kept: Sequence[float]
+) -> Iterator[tuple[str, Callable[[], Contestant]]]:
+    """Names, as reports have them, and how to set each up: exact, elsa@0.1, elsa-int8@0.1, ..."""
+    is_decode = problem.case.kind == "decode"
+    grouped = problem.case.heads != problem.case.kv_heads
+    for precision in precisions:
+        if is_decode and precision == "int8":
+            continue  # caches store float32 or 16 bits
+        shares = [None, *kept] if precision in _EXACT else kept
+        for share in shares:
+            name = _EXACT[precision] if share is None else f"{_ELSA[precision]}@{share:g}"
+            if not is_decode:
+                yield name, partial(Ours, problem, name, precision, share)
+                continue
+            yield name, partial(Cached, problem, name, precision, share)
+            if grouped and share is not None:
+                name = f"{_ELSA[precision]}-union@{share:g}"
+                yield name, partial(Cached, problem, name, precision, share, True)
 
 
 class Ours(Contestant):
@@ -23,8 +42,8 @@ class Ours(Contestant):
 
     ours = True
 
-    def __init__(self, problem: Problem, precision: str, share: float | None = None):
-        self.name, self.precision, self.share = name_of(precision, share), precision, share
+    def __init__(self, problem: Problem, name: str, precision: str, share: float | None):
+        self.name, self.precision, self.share = name, precision, share
         self._calls = problem.tensors(precision)
         self._options = {
             "is_causal": problem.case.causal,
@@ -48,28 +67,10 @@ class Ours(Contestant):
 
     def statistics(self) -> dict[str, Any]:
         """The share of pairs kept, how many heads were computed how, and by which target."""
-        kept = pairs = 0
-        paths: Counter[str] = Counter()
-        target = None
-        for call in self._calls:
-            _, heads = ea.attention(
+        calls = [
+            ea.attention(
                 call.q, call.k, call.v, layer=call.layer, return_stats=True, **self._options
-            )
-            target = heads.target
-            for head in heads:
-                kept, pairs = kept + head.kept, pairs + head.pairs
-                paths.update(head.paths)
-        return {
-            "kept_fraction": kept / pairs if pairs else 1.0,
-            "paths": dict(paths),
-            "target": target,
-        }
-
-
-def make(problem: Problem, precision: str, share: float | None) -> Contestant:
-    """The contestant for a problem: a cache for decoding, else attention on tensors."""
-    if problem.case.kind == "decode":
-        from elsa_attention.bench.decode import Cached
-
-        return Cached(problem, precision, share)
-    return Ours(problem, precision, share)
+            )[1]
+            for call in self._calls
+        ]
+        return counted(calls)

@@ -11,7 +11,7 @@ Result = dict[str, Any]
 def case_table(result: Result) -> str:
     """All contestants of one case; speed-ups are medians of paired ratios."""
     base, base_any = result["fastest_peer"]["float32"], result["fastest_peer"]["any"]
-    head = ["", "ms", "10-90 %", "GFLOP/s", "kept", "error", f"x {base}"]
+    head = ["", "ms", "10-90 %", "GFLOP/s", "kept", "heads by plan", "error", f"x {base}"]
     if base_any != base:
         head.append(f"x {base_any}")
     head.append("x exact")
@@ -23,6 +23,7 @@ def case_table(result: Result) -> str:
             f"{entry['p10_s'] * 1e3:.3f}-{entry['p90_s'] * 1e3:.3f}",
             f"{entry['exact_gflop_per_s']:.1f}",
             f"{entry['kept_fraction']:.3f}" if "kept_fraction" in entry else "",
+            _by_plan(entry),
             f"{entry['error_rel_l2']:.0e}",
         ]
         others = [base] + ([base_any] if base_any != base else []) + ["exact"]
@@ -126,6 +127,13 @@ def _why_wrong(wrong: dict[str, Any]) -> str:
     if not wrong["finite"]:
         return "expected finite results, got infinity or NaN"
     return f"expected an error of at most {wrong['tolerance']:g}, got {wrong['error_rel_l2']:.3g}"
+
+
+def _by_plan(entry: Result) -> str:
+    """How many heads were computed by the plan; the others were as fast exactly."""
+    if "@" not in entry["name"] or not entry["ours"]:
+        return ""
+    return f"{entry['paths'].get('selected', 0)}/{sum(entry['paths'].values())}"
 
 
 def _spread_text(found: dict[str, float] | None) -> str:

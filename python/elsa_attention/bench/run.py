@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from elsa_attention.bench import cases, measure, ours
 from elsa_attention.bench.cases import Case, Problem
+from elsa_attention.bench.decode import Cached
 from elsa_attention.bench.peers import Contestant, Peer, Refused
 from elsa_attention.bench.truth import Truth, Verdict
 
@@ -39,10 +39,8 @@ def run_case(case: Case, options: Options) -> dict[str, Any]:
         field = Field(problem)
         for peer in options.peers:
             field.enter(peer.name, lambda peer=peer: peer.prepare(problem), may_fail=True)
-        for precision, share in itertools.product(options.precisions, (None, *kept)):
-            if share is not None or precision in ours.EXACT:
-                name = ours.name_of(precision, share)
-                field.enter(name, lambda p=precision, s=share: ours.make(problem, p, s))
+        for name, set_up in ours.entrants(problem, options.precisions, kept):
+            field.enter(name, set_up)
         times = measure.time_in_turns(
             {c.name: c.run for c in field.right}, rounds=options.rounds, seconds=options.seconds
         )
@@ -135,7 +133,7 @@ def _entry(
         "tolerance": verdict.tolerance,
         "output_rel_l2": verdict.output_rel_l2,
     }
-    if isinstance(contestant, ours.Ours):
+    if isinstance(contestant, ours.Ours | Cached):
         entry.update(contestant.statistics())
     return entry
 
@@ -154,7 +152,7 @@ def _ratios(
     contestants: Sequence[Contestant], times: dict[str, list[float]]
 ) -> list[dict[str, Any]]:
     """Of each of ours to each peer and to our exact mode: above 1, ours is faster."""
-    others = [c.name for c in contestants if not c.ours or c.name in ours.EXACT.values()]
+    others = [c.name for c in contestants if not c.ours or c.name in ours.EXACT_NAMES]
     return [
         {
             "ours": c.name,
