@@ -2,18 +2,20 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <numbers>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "elsa/base/error.h"
-#include "elsa/cpu/kv_store.h"
+#include "elsa/cpu/decode_group.h"
+#include "elsa/cpu/kv_state.h"
 
 namespace elsa::cpu {
 namespace {
 
-enum Column { kRows };  // of a KvStore
+// More queries than this are the business of the engine for whole sequences. Our choice.
+constexpr std::int64_t kMostQueries = 32;
 
 [[noreturn]] void Refuse(const std::string& what, const std::string& expected,
                          const std::string& got) {
@@ -40,8 +42,12 @@ void ValidateOptions(const KvCacheOptions& options) {
   RequireRange("dtype", dtype, 0, static_cast<int>(DType::kBf16));
 }
 
-// Components of a key or value as stored: zeros up here, so that kernels read whole registers.
-std::int64_t Padded(std::int64_t d) { return (d + 15) / 16 * 16; }
+void RequireLogSumExp(const Inputs& inputs, const View<float, 3>& log_sum_exp) {
+  if (!log_sum_exp) return;
+  const std::array<std::int64_t, 3> expected{inputs.batch(), inputs.heads(), inputs.query.shape[2]};
+  if (log_sum_exp.shape == expected) return;
+  throw Error(ErrorCode::kInvalidArgument, "log_sum_exp: expected shape [batch, heads, n_q]");
+}
 
 void RequireRows(const char* name, const Tensor& t, const std::array<std::int64_t, 4>& expected) {
   reference::RequireShape(name, t.shape, expected);
@@ -56,28 +62,10 @@ void RequireRows(const char* name, const Tensor& t, const std::array<std::int64_
   }
 }
 
-// `count` components of one row in the storage type, zeros up to `padded`.
-void StoreRow(const std::byte* from, DType dtype, std::int64_t count, std::int64_t padded,
-              DType stored, std::byte* to) {
-  const std::int64_t size = SizeOf(stored);
-  std::memset(to + count * size, 0, (padded - count) * size);
-  if (dtype == stored) {
-    std::memcpy(to, from, count * size);
-    return;
-  }
-  for (std::int64_t c = 0; c < count; ++c) {
-    const float value = ElementAt(from, dtype, c);
-    if (stored == DType::kF32) {
-      std::memcpy(to + 4 * c, &value, 4);
-    } else {
-      const std::uint16_t bits = stored == DType::kF16 ? ToF16(value) : ToBf16(value);
-      std::memcpy(to + 2 * c, &bits, 2);
-    }
-  }
-}
-
+// The elements of a tensor as packed binary32.
 std::vector<float> Packed(const Tensor& t) {
   std::vector<float> values;
+  values.reserve(t.shape[0] * t.shape[1] * t.shape[2] * t.shape[3]);
   for (std::int64_t a = 0; a < t.shape[0]; ++a) {
     for (std::int64_t b = 0; b < t.shape[1]; ++b) {
       for (std::int64_t c = 0; c < t.shape[2]; ++c) {
@@ -90,25 +78,120 @@ std::vector<float> Packed(const Tensor& t) {
   return values;
 }
 
+// The cached keys, or values, as a tensor.
+Tensor CachedRows(const KvState& s, bool values) {
+  const DecodeRows rows = s.rows(0, 0);
+  const std::int64_t size = SizeOf(s.options.dtype);
+  const std::int64_t slab = s.store.SlabBytes(kRows) / size;
+  return {
+      rows.data + (values ? rows.value_bytes : 0),
+      s.options.dtype,
+      {s.options.batch, s.options.kv_heads, s.store.size(), values ? s.options.d_v : s.options.d},
+      {s.options.kv_heads * slab, slab, rows.row_bytes / size, 1}};
+}
+
+// Many queries, or a plan with centring: as one call of the engine for whole sequences.
+Report AttendWhole(const KvState& s, Inputs inputs, const MutableTensor& out,
+                   const DecodeOptions& options) {
+  AttendOptions attend;
+  attend.executor = options.executor;
+  attend.select = options.select;
+  attend.target = options.target;
+  attend.log_sum_exp = options.log_sum_exp;
+  attend.precision = Precision::kFloat32;
+  inputs.key = CachedRows(s, false);
+  inputs.value = CachedRows(s, true);
+  if (inputs.query.dtype == s.options.dtype) {
+    return cpu::Attend(inputs, s.plan.get(), s.layer, out, attend);
+  }
+  const std::vector<float> query = Packed(inputs.query);
+  const std::vector<float> key = Packed(inputs.key);
+  const std::vector<float> value = Packed(inputs.value);
+  inputs.query = View<const float, 4>(query.data(), inputs.query.shape);
+  inputs.key = View<const float, 4>(key.data(), inputs.key.shape);
+  inputs.value = View<const float, 4>(value.data(), inputs.value.shape);
+  std::vector<float> rows(out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3]);
+  const View<float, 4> to(rows.data(), out.shape);
+  Report report = cpu::Attend(inputs, s.plan.get(), s.layer, to, attend);
+  for (std::int64_t b = 0; b < out.shape[0]; ++b) {
+    for (std::int64_t h = 0; h < out.shape[1]; ++h) {
+      for (std::int64_t i = 0; i < out.shape[2]; ++i) {
+        ConvertRow(reinterpret_cast<const std::byte*>(&to(b, h, i, 0)), DType::kF32, out.shape[3],
+                   out.shape[3], out.dtype, out.Row(b, h, i));
+      }
+    }
+  }
+  return report;
+}
+
+// Queries as kernels take them: rows padded with zeros, times scale * log2(e); hashes and norms.
+struct Queries {
+  std::vector<float> rows;
+  std::vector<std::uint64_t> hashes;
+  std::vector<float> norms;
+};
+
+Queries PrepareQueries(const KvState& s, const Inputs& inputs, const KernelSet& kernels) {
+  const auto& shape = inputs.query.shape;
+  const std::int64_t count = shape[0] * shape[1] * shape[2];
+  const std::int64_t padded = Padded(shape[3]);
+  Queries q;
+  q.rows.resize(count * padded);
+  std::int64_t at = 0;
+  for (std::int64_t b = 0; b < shape[0]; ++b) {
+    for (std::int64_t h = 0; h < shape[1]; ++h) {
+      for (std::int64_t i = 0; i < shape[2]; ++i, ++at) {
+        ConvertRow(inputs.query.Row(b, h, i), inputs.query.dtype, shape[3], padded, DType::kF32,
+                   reinterpret_cast<std::byte*>(&q.rows[at * padded]));
+      }
+    }
+  }
+  if (s.selects()) {
+    q.hashes.resize(count * s.hash->words());
+    q.norms.resize(count);
+    const RowsView rows{reinterpret_cast<const std::byte*>(q.rows.data()),
+                        static_cast<int>(DType::kF32), padded, count};
+    HashRows(*s.hash, kernels, rows, nullptr, q.hashes.data(), q.norms.data());
+  }
+  const auto scale = static_cast<float>(inputs.scale * std::numbers::log2e);
+  for (float& x : q.rows) x *= scale;
+  return q;
+}
+
+// Runs the groups of a call, whole if there are enough of them to keep the threads busy, else step
+// by step over their chunks.
+void RunGroups(std::vector<DecodeGroup>& groups, Executor& executor) {
+  const auto count = static_cast<std::int64_t>(groups.size());
+  if (count == 0) return;
+  const std::int64_t chunks = groups[0].chunks();
+  if (chunks <= 1 || executor.threads() == 1 || count >= 4 * executor.threads()) {
+    return executor.Run(count, [&](std::int64_t item) {
+      DecodeGroup& group = groups[item];
+      group.Prepare();
+      for (std::int64_t c = 0; c < chunks; ++c) group.Filter(c);
+      group.Decide();
+      for (std::int64_t c = 0; c < chunks; ++c) group.Attend(c);
+      group.Finish();
+    });
+  }
+  const auto each = [&](const auto& step) {
+    executor.Run(count, [&](std::int64_t item) { step(groups[item]); });
+  };
+  const auto each_chunk = [&](const auto& step) {
+    executor.Run(count * chunks,
+                 [&](std::int64_t item) { step(groups[item / chunks], item % chunks); });
+  };
+  each([](DecodeGroup& group) { group.Prepare(); });
+  each_chunk([](DecodeGroup& group, std::int64_t chunk) { group.Filter(chunk); });
+  each([](DecodeGroup& group) { group.Decide(); });
+  each_chunk([](DecodeGroup& group, std::int64_t chunk) { group.Attend(chunk); });
+  each([](DecodeGroup& group) { group.Finish(); });
+}
+
 }  // namespace
 
-struct KvCache::State {
-  KvCacheOptions options;
-  std::shared_ptr<const Plan> plan;
-  std::int64_t layer = 0;
-  KvStore store;
-  KvCacheStats stats;
-
-  std::int64_t row_elements() const { return Padded(options.d) + Padded(options.d_v); }
-  // The cached keys, or values, as a tensor.
-  Tensor Rows(bool values) const {
-    const std::int64_t size = SizeOf(options.dtype);
-    const std::int64_t slab = store.SlabBytes(kRows) / size;
-    return {store.At(kRows, 0, 0) + (values ? Padded(options.d) * size : 0),
-            options.dtype,
-            {options.batch, options.kv_heads, store.size(), values ? options.d_v : options.d},
-            {options.kv_heads * slab, slab, row_elements(), 1}};
-  }
+struct KvCache::State : KvState {
+  using KvState::KvState;
 };
 
 KvCache::KvCache(const KvCacheOptions& options, std::shared_ptr<const Plan> plan,
@@ -120,13 +203,7 @@ KvCache::KvCache(const KvCacheOptions& options, std::shared_ptr<const Plan> plan
     shapes.key.shape = {options.batch, options.kv_heads, 0, options.d};
     ValidatePlanFits(*plan, layer, shapes);
   }
-  const std::int64_t row = (Padded(options.d) + Padded(options.d_v)) * SizeOf(options.dtype);
-  state_ = std::make_unique<State>(
-      State{options,
-            std::move(plan),
-            layer,
-            KvStore(options.batch, options.kv_heads, {row}, options.capacity),
-            {}});
+  state_ = std::make_unique<State>(options, std::move(plan), layer);
 }
 
 KvCache::~KvCache() = default;
@@ -140,46 +217,29 @@ std::int64_t KvCache::bytes() const { return state_->store.bytes(); }
 const KvCacheStats& KvCache::stats() const { return state_->stats; }
 
 void KvCache::Append(const Tensor& key, const Tensor& value) {
-  State& s = *state_;
-  const KvCacheOptions& o = s.options;
+  const KvCacheOptions& o = options();
   const std::int64_t n_new = key.shape[2];
-  RequireRange("n_new", n_new, 0, INT32_MAX - size());
+  RequireRange("key: new rows", n_new, 0, INT32_MAX - size());
   RequireRows("key", key, {o.batch, o.kv_heads, n_new, o.d});
   RequireRows("value", value, {o.batch, o.kv_heads, n_new, o.d_v});
-  s.store.Reserve(n_new);
-  const std::int64_t element = SizeOf(o.dtype);
-  const std::int64_t row = s.row_elements() * element;
-  for (std::int64_t b = 0; b < o.batch; ++b) {
-    for (std::int64_t g = 0; g < o.kv_heads; ++g) {
-      std::byte* to = s.store.At(kRows, b, g) + size() * row;
-      for (std::int64_t j = 0; j < n_new; ++j, to += row) {
-        StoreRow(key.Row(b, g, j), key.dtype, o.d, Padded(o.d), o.dtype, to);
-        StoreRow(value.Row(b, g, j), value.dtype, o.d_v, Padded(o.d_v), o.dtype,
-                 to + Padded(o.d) * element);
-      }
-    }
-  }
-  s.store.Grow(n_new);
-  s.stats.appended += n_new;
-  s.stats.moves = s.store.moves();
+  state_->Append(key, value);
 }
 
 void KvCache::EvictFront(std::int64_t count) {
-  const std::int64_t first = 0;
-  RequireRange("count", count, 0, std::max<std::int64_t>(size() - first, 0));
-  state_->store.Erase(first, count);
-  state_->stats.evicted += count;
+  const Plan* plan = state_->plan.get();
+  const std::int64_t stay = plan != nullptr ? std::min(plan->always_keep_first, size()) : 0;
+  RequireRange("count", count, 0, size() - stay);
+  state_->Erase(stay, count);
 }
 
 void KvCache::Truncate(std::int64_t length) {
   RequireRange("length", length, 0, size());
-  state_->store.Truncate(length);
+  state_->Truncate(length);
 }
 
 void KvCache::Reorder(std::span<const std::int64_t> rows) {
   for (std::int64_t row : rows) RequireRange("rows", row, 0, options().batch - 1);
-  state_->store.Reorder(rows);
-  state_->options.batch = static_cast<std::int64_t>(rows.size());
+  state_->Reorder(rows);
 }
 
 Report KvCache::Attend(const Tensor& query, const MutableTensor& out,
@@ -188,7 +248,7 @@ Report KvCache::Attend(const Tensor& query, const MutableTensor& out,
   const KvCacheOptions& o = s.options;
   const std::int64_t n_q = query.shape[2];
   reference::RequireShape("query", query.shape, {o.batch, o.heads, n_q, o.d});
-  if (options.causal) RequireRange("n_q", n_q, 0, size());
+  if (options.causal) RequireRange("query: causal rows", n_q, 0, size());
   // The rows are not the caller's: only their shapes need checking.
   alignas(64) static constexpr std::byte kNothing[4 * kMaxD] = {};
   const Tensor rows(kNothing, query.dtype, {}, {0, 0, 0, 1});
@@ -204,46 +264,37 @@ Report KvCache::Attend(const Tensor& query, const MutableTensor& out,
   inputs.bias = options.bias;
   ValidateInputs(inputs, out);
   if (s.plan != nullptr) ValidatePlanFits(*s.plan, s.layer, inputs);
+  RequireLogSumExp(inputs, options.log_sum_exp);
   const Target target = options.target.value_or(SelectedTarget());
-  KernelsOf(target);
+  const KernelSet& kernels = KernelsOf(target);
+  const bool centred = s.plan != nullptr && s.plan->centring != Centring::kOff;
+  if (centred || n_q > kMostQueries) return AttendWhole(s, inputs, out, options);
 
-  // Interim: the reference, until the kernels stand.
-  const std::vector<float> q = Packed(query);
-  const std::vector<float> k = Packed(s.Rows(false));
-  const std::vector<float> v = Packed(s.Rows(true));
-  const std::vector<float> bias = options.bias ? Packed(options.bias) : std::vector<float>();
-  std::vector<std::uint8_t> mask(o.batch * o.heads * n_q * size());
-  for (std::int64_t at = 0; at < static_cast<std::int64_t>(mask.size()); ++at) {
-    const std::int64_t j = at % size();
-    const std::int64_t i = at / size() % n_q;
-    const std::int64_t h = at / size() / n_q % o.heads;
-    const std::int64_t b = at / size() / n_q / o.heads;
-    mask[at] = j < inputs.KeyEnd(b, i) && (!options.mask || options.mask(b, h, i, j) != 0);
-  }
-  reference::AttentionInputs plain;
-  plain.query = {q.data(), query.shape};
-  plain.key = {k.data(), inputs.key.shape};
-  plain.value = {v.data(), inputs.value.shape};
-  plain.scale = options.scale;
-  plain.mask = {mask.data(), {o.batch, o.heads, n_q, size()}};
-  if (options.bias) plain.bias = {bias.data(), options.bias.shape};
-  std::vector<float> result(o.batch * o.heads * n_q * o.d_v);
-  const View<float, 4> to(result.data(), {o.batch, o.heads, n_q, o.d_v});
-  const auto stats = reference::Attend(plain, s.plan.get(), s.layer, to, {1});
+  const Queries queries = PrepareQueries(s, inputs, kernels);
+  const DecodeCall call{inputs,
+                        kernels,
+                        out,
+                        options.log_sum_exp,
+                        options.select,
+                        options.group_union,
+                        queries.rows.data(),
+                        queries.hashes.data(),
+                        queries.norms.data()};
+  std::vector<DecodeGroup> groups;
+  groups.reserve(o.batch * o.kv_heads);
   for (std::int64_t b = 0; b < o.batch; ++b) {
-    for (std::int64_t h = 0; h < o.heads; ++h) {
-      for (std::int64_t i = 0; i < n_q; ++i) {
-        StoreRow(reinterpret_cast<const std::byte*>(&to(b, h, i, 0)), DType::kF32, o.d_v, o.d_v,
-                 out.dtype, out.Row(b, h, i));
-      }
-    }
+    for (std::int64_t g = 0; g < o.kv_heads; ++g) groups.emplace_back(call, s, b, g);
   }
+  RunGroups(groups, options.executor != nullptr ? *options.executor : DefaultExecutor());
+
   Report report{target, Precision::kFloat32, std::vector<HeadReport>(o.heads)};
-  for (std::int64_t h = 0; h < o.heads; ++h) {
-    report.heads[h].stats = stats[h];
-    const bool exact = s.plan == nullptr || s.plan->IsExactHead(s.layer, h);
-    const Path path = exact ? Path::kExact : Path::kSelected;
-    report.heads[h].heads_by_path[static_cast<int>(path)] = o.batch;
+  for (std::size_t at = 0; at < groups.size(); ++at) {
+    const std::int64_t kv_head = static_cast<std::int64_t>(at) % o.kv_heads;
+    for (std::int64_t g = 0; g < s.group(); ++g) {
+      report.heads[kv_head * s.group() + g] += groups[at].report(g);
+    }
+    s.stats.cut_off_rebuilds += groups[at].cut_off_rebuilds();
+    s.stats.mean_rebuilds += groups[at].mean_rebuilds();
   }
   return report;
 }

@@ -41,9 +41,9 @@ struct KvCacheOptions {
 struct DecodeOptions {
   double scale = 1;    // of the scores, usually 1/sqrt(d)
   bool causal = true;  // the n_q queries are the last n_q positions of the cache
-  View<const std::uint8_t, 4> mask =
-      {};                         // optional [batch, heads, n_q, size()]; nonzero = visible.
-                                  // Broadcast by strides of 0, as a padding mask [batch, n]
+  // Optional [batch, heads, n_q, size()]; nonzero = visible. Strides of 0 broadcast, as of a
+  // padding mask [batch, size()].
+  View<const std::uint8_t, 4> mask = {};
   Tensor bias = {};               // optional [batch, heads, n_q, size()] of any dtype
   Select select = Select::kAuto;  // kAlways: the keys of reference::Attend
   // Every query head of a GQA group keeps what any of them keeps: more keys than the plan asks
