@@ -10,7 +10,9 @@ std::shared_ptr<const HashProgram> MakeHashProgram(const HashSpec& hash, std::in
   reference::RequireHashTakes(hash, d);
   auto program = std::make_shared<HashProgram>();
   program->spec = hash;
+  bool in_place = true;
   for (std::int64_t position : InputPositions(hash, d)) {
+    in_place = in_place && position == static_cast<std::int64_t>(program->positions.size());
     program->positions.push_back(static_cast<std::int32_t>(position));
   }
   for (const HashBatch& batch : program->spec.batches) {
@@ -28,7 +30,7 @@ std::shared_ptr<const HashProgram> MakeHashProgram(const HashSpec& hash, std::in
                    hash.d,
                    hash.k,
                    d,
-                   program->positions.data(),
+                   in_place ? nullptr : program->positions.data(),
                    program->batches.data(),
                    static_cast<std::int64_t>(program->batches.size())};
   return program;

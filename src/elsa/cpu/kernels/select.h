@@ -22,8 +22,8 @@ struct HashBatchView {
   std::int64_t factor_count;
 };
 
-// A hash of `d` components into k bits, taken of rows of `components` <= d values, which go to
-// `positions` (the rest is zero).
+// A hash of `d` components into k bits, taken of rows of `components` <= d values: component c is
+// component positions[c] (null: c) of what is hashed, the rest is zero.
 struct HashView {
   bool hadamard;
   std::int64_t d;
@@ -70,6 +70,59 @@ struct SelectKernels {
   void (*similarities)(const std::uint64_t* query, const std::uint64_t* keys, const float* norms,
                        const float* cosines, std::int64_t count, std::int64_t words,
                        float* similarities);
+
+  // ---- the bit-sliced filter: bit_filter.h ----
+
+  // Keys of a block, 64 or more.
+  std::int64_t block_keys;
+  // The sizes of what the functions below write, for hashes of k bits. table_bytes is 0 if k is too
+  // long for them: then filter_rows serves. Pointers are aligned to 64 bytes. A query's patterns
+  // are `patterns` numbers of 16 bits; 15 numbers more are written after the last.
+  struct FilterSizes {
+    std::int64_t table_bytes;  // of one block
+    std::int64_t limit_bytes;  // of one block
+    std::int64_t patterns;     // of one query
+  };
+  FilterSizes (*filter_sizes)(std::int64_t k);
+  // The table of `count` <= block_keys hashes.
+  void (*build_table)(const std::uint64_t* bits, std::int64_t count, std::int64_t k,
+                      std::byte* table);
+  // The limits of a block, from cut_offs; keys from count on are never kept.
+  void (*build_limits)(const std::int16_t* cut_offs, std::int64_t count, std::int64_t k,
+                       std::byte* limits);
+  void (*query_patterns)(const std::uint64_t* bits, std::int64_t count, std::int64_t k,
+                         std::uint16_t* patterns);
+  // For each query the block_keys bits of one block: hamming(query, key) <= cut-off. Query i's go
+  // to masks + i * stride.
+  void (*filter_block)(const std::byte* table, const std::byte* limits,
+                       const std::uint16_t* patterns, std::int64_t queries, std::int64_t k,
+                       std::uint64_t* masks, std::int64_t stride);
+
+  // ---- tests on scores: score_test.h; masks of `count` bits, the rest of the last word 0 ----
+
+  // scores[j] = scale * similarities[j] (+ bias[j] unless null). May work in place.
+  void (*scores)(const float* similarities, float scale, const float* bias, std::int64_t count,
+                 float* scores);
+  // scale * (similarities[j] - cut) + bias[j] > 0
+  void (*bias_test)(const float* similarities, float scale, float cut, const float* bias,
+                    std::int64_t count, std::uint64_t* mask);
+  // best - scores[j] < limit
+  void (*gap_test)(const float* scores, float best, float limit, std::int64_t count,
+                   std::uint64_t* mask);
+  // The first of the largest values among the chosen ones; the very first of them if that is NaN;
+  // -1 if there is none.
+  std::int64_t (*first_largest)(const float* values, const std::uint64_t* chosen,
+                                std::int64_t count);
+  // mask[j] != 0
+  void (*mask_bits)(const std::uint8_t* mask, std::int64_t count, std::uint64_t* bits);
+  // `count` adjacent values as binary32.
+  void (*widen_row)(const std::byte* row, int dtype, std::int64_t count, float* to);
+  // not values[j] <= limit
+  void (*above_bits)(const float* values, float limit, std::int64_t count, std::uint64_t* bits);
+  // Clears the bits of `words` words from `end` on, and those not in `visible` unless that is null.
+  // Returns how many ones are left.
+  std::int64_t (*keep_visible)(std::uint64_t* mask, const std::uint64_t* visible, std::int64_t end,
+                               std::int64_t words);
 };
 
 }  // namespace elsa::cpu
