@@ -6,6 +6,7 @@ user does.
 
 import email
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def check_installed(venv):
 
 def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     with zipfile.ZipFile(wheel) as archive:
+        infos = archive.infolist()
         names = archive.namelist()
         (metadata,) = (n for n in names if n.endswith("dist-info/METADATA"))
         told = email.message_from_bytes(archive.read(metadata))
@@ -82,7 +84,15 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     }  # fmt: skip
     assert sum(n.endswith(".so") for n in names) == 1
     assert {"elsa_attention/py.typed", "elsa_attention/_core.pyi"} <= set(package)
-    assert {n.rpartition(".")[2] for n in package} <= {"py", "pyi", "typed", "so", "toml"}
+    # The library for C and C++ programs: headers, one shared library, its CMake package.
+    assert [n for n in package if ".so." in n] == ["elsa_attention/lib/libelsa.so.1"]
+    assert "elsa_attention/include/elsa/elsa_c.h" in package
+    assert "elsa_attention/lib/cmake/elsa/elsaConfig.cmake" in package
+    library = {n.rpartition(".")[2] for n in package if n.split("/")[1] in ("include", "lib")}
+    assert library == {"h", "cmake", "1"}
+    rest = {n.rpartition(".")[2] for n in package if n.split("/")[1] not in ("include", "lib")}
+    assert rest <= {"py", "pyi", "typed", "so", "toml"}
+    assert sum(info.compress_size for info in infos) < 5e6
     machines = {n.rpartition("/")[2] for n in package if n.endswith(".toml")}
     assert machines == {path.name for path in (ROOT / "configs").iterdir()}
     assert told["Name"] == "elsa-attention" and told["License-Expression"] == "Apache-2.0"
@@ -93,6 +103,29 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel):
 
 def test_it_works_without_torch(venv):
     check_installed(venv)
+
+
+def test_the_example_runs(venv):
+    told = run(venv / "python", ROOT / "examples/python/attention.py", cwd=venv).stdout
+    kept, error = re.fullmatch(r"kept ([\d.]+)% of the keys, relative error (\S+)\n", told).groups()
+    assert 1 < float(kept) < 60 and float(error) < 0.5
+
+
+def test_c_programs_find_the_library_of_the_wheel(venv, tmp_path):
+    # By the prefix that scikit-build-core gives to every project that it builds.
+    code = "import sysconfig; print(sysconfig.get_path('platlib'))"
+    packages = run(venv / "python", "-c", code).stdout.strip()
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(p C)\n"
+        "find_package(elsa 0.1 REQUIRED)\n"
+        f"add_executable(p {ROOT / 'examples/c/attention.c'})\n"
+        "target_link_libraries(p PRIVATE elsa::elsa m)\n"
+    )
+    build = tmp_path / "build"
+    options = ["-G", "Ninja", f"-DCMAKE_PREFIX_PATH={packages}"]
+    run("cmake", "-S", tmp_path, "-B", build, *options)
+    run("cmake", "--build", build)
+    assert "head 1: 4096 of 4096 keys" in run(build / "p").stdout
 
 
 @pytest.mark.parametrize("command", ["bench", "capture", "evaluate"])

@@ -238,6 +238,16 @@ TEST(CAttendErrors, TensorsThatDoNotFit) {
   fails([](Call& c) { c.out.data = c.p.query.values.data(); }, {"out", "overlap with query"});
   fails([](Call& c) { c.inputs.scale = std::numeric_limits<double>::quiet_NaN(); }, {"scale"});
   fails([](Call& c) { c.inputs.causal_offset = 1; }, {"causal_offset", "got 1"});
+  fails(
+      [](Call& c) {
+        c.inputs.causal = 1;
+        c.inputs.causal_offset = INT64_MAX;
+      },
+      {"causal_offset"});
+  fails([](Call& c) { c.inputs.query.shape[2] = INT64_MAX; }, {"query", "larger"});
+  fails([](Call& c) { c.inputs.key.shape[0] = std::int64_t{1} << 62; }, {"key", "larger"});
+  fails([](Call& c) { c.inputs.value.stride[2] = INT64_MIN; }, {"value", "larger"});
+  fails([](Call& c) { c.out.stride[1] = INT64_MAX / 2; }, {"out", "larger"});
   const std::int64_t beyond[] = {6};
   fails([&](Call& c) { c.inputs.key_lengths = beyond; }, {"length", "6"});
   const std::int64_t negative[] = {-1};

@@ -38,9 +38,23 @@ void RequireDType(const char* name, DType got, DType expected) {
   Refuse(name, std::string(Name(expected)) + " as query", std::string(Name(got)));
 }
 
-void RequireNotNegative(const char* name, const std::array<std::int64_t, 4>& shape) {
-  for (std::int64_t extent : shape) {
+// No extent is negative, and the tensor's addresses and number of elements are numbers: later
+// checks and kernels multiply without looking.
+template <typename View4>
+void RequireExtents(const char* name, const View4& t) {
+  constexpr std::int64_t kMost = INT64_MAX / 64;  // bytes of four such sums are a number still
+  std::int64_t elements = 1;
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t extent = t.shape[i];
     if (extent < 0) Refuse(name, "no negative extent", std::to_string(extent));
+    std::int64_t reach = 0;
+    const bool far =
+        __builtin_mul_overflow(std::max<std::int64_t>(extent - 1, 1), t.stride[i], &reach) ||
+        reach > kMost || reach < -kMost;
+    if (far || extent > kMost / elements) {
+      Refuse(name, "extents and strides within the memory of a machine", "larger ones");
+    }
+    elements *= std::max<std::int64_t>(extent, 1);
   }
 }
 
@@ -136,9 +150,12 @@ Inputs InputsOf(const reference::AttentionInputs& inputs) {
 }
 
 void ValidateInputs(const Inputs& inputs, const MutableTensor& out) {
-  RequireNotNegative("query", inputs.query.shape);
-  RequireNotNegative("key", inputs.key.shape);
-  RequireNotNegative("value", inputs.value.shape);
+  RequireExtents("query", inputs.query);
+  RequireExtents("key", inputs.key);
+  RequireExtents("value", inputs.value);
+  RequireExtents("mask", inputs.mask);
+  RequireExtents("bias", inputs.bias);
+  RequireExtents("out", out);
   RequireComponents("query", inputs.query.shape[3]);
   RequireComponents("value", inputs.value.shape[3]);
   reference::ValidateInputs(ShapesOf(inputs));
@@ -151,8 +168,10 @@ void ValidateInputs(const Inputs& inputs, const MutableTensor& out) {
     Refuse("key", "up to " + std::to_string(INT32_MAX) + " keys",
            std::to_string(inputs.key.shape[2]));
   }
-  if (inputs.causal_offset < 0 || (inputs.causal_offset > 0 && !inputs.causal)) {
-    Refuse("causal_offset", "0, or more if causal", std::to_string(inputs.causal_offset));
+  if (inputs.causal_offset < 0 || inputs.causal_offset > INT32_MAX ||
+      (inputs.causal_offset > 0 && !inputs.causal)) {
+    Refuse("causal_offset", "0, or up to " + std::to_string(INT32_MAX) + " if causal",
+           std::to_string(inputs.causal_offset));
   }
   RequireOutput(inputs, out);
 }
