@@ -47,7 +47,9 @@ def test_files_and_text_keep_everything(plan, tmp_path):
 
 
 def test_replace_copies(plan):
-    other = plan.replace(remainder="mean", dense_below=5, always_keep_first=2, model="x", bias_in_test=True)
+    other = plan.replace(
+        remainder="mean", dense_below=5, always_keep_first=2, model="x", bias_in_test=True
+    )
     assert (other.always_keep_first, other.always_keep_recent) == (2, 0)
     assert (other.remainder, other.dense_below, other.model) == ("mean", 5, "x")
     assert other.bias_in_test and other.thresholds == plan.thresholds
