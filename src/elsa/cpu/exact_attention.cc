@@ -8,48 +8,28 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
 #include <utility>
 #include <vector>
 
 #include "elsa/cpu/buffer.h"
+#include "elsa/cpu/exact_rows.h"
+#include "elsa/cpu/exact_stream.h"
 #include "elsa/cpu/kernels/exact.h"
 #include "elsa/reference/attention_inputs.h"
 
 namespace elsa::cpu {
 namespace {
 
-static_assert(static_cast<int>(Element::kF32) == static_cast<int>(DType::kF32));
-static_assert(static_cast<int>(Element::kF16) == static_cast<int>(DType::kF16));
-static_assert(static_cast<int>(Element::kBf16) == static_cast<int>(DType::kBf16));
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr double kLn2 = 0.69314718055994530942;
-constexpr double kLog2E = 1.44269504088896340736;
-
-// Our choices, measured: keys per running-softmax block; bytes of packed keys and values of a
-// super-block; queries per item.
-constexpr std::int64_t kBlockKeys = 256;
-constexpr std::int64_t kSuperBlockBytes = 256 << 10;
+// Our choices, measured: bytes of packed keys and values of a super-block; queries per item.
+constexpr std::int64_t kSuperBlockBytes = 512 << 10;
 constexpr std::int64_t kItemRows = 1024;
 constexpr std::int64_t kMostBlocks = 16;  // of a super-block
-constexpr int kMostTileRows = 32;
-constexpr std::int64_t kScoreStride = kBlockKeys + 16;  // off the power of two: cache sets
-
-std::int64_t RoundUp(std::int64_t value, std::int64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
 
 // Keys per super-block, a multiple of kBlockKeys.
 std::int64_t SuperBlockKeys(const Inputs& in) {
   const std::int64_t bytes = (in.key.shape[3] + in.value.shape[3]) * 4;
   return std::clamp(kSuperBlockBytes / bytes / kBlockKeys, std::int64_t{1}, kMostBlocks) *
          kBlockKeys;
-}
-
-ElementRows RowsOf(const Tensor& t, std::int64_t a, std::int64_t b, std::int64_t c) {
-  return {t.Row(a, b, c), t.stride[2] * SizeOf(t.dtype), static_cast<Element>(t.dtype)};
 }
 
 // Queries [begin, end) of some heads that share a key head.
@@ -84,8 +64,8 @@ Scratch& ThreadScratch() {
 class ItemRun {
  public:
   ItemRun(const Call& call, const Item& item, Scratch& scratch)
-      : in_(call.inputs),
-        output_(call.output),
+      : call_(call),
+        in_(call.inputs),
         kernels_(*call.kernels.exact),
         item_(item),
         scratch_(scratch),
@@ -114,20 +94,18 @@ class ItemRun {
   void PackSuperBlock(const HeadItem& head);
   void RunTile(const Tile& tile);
   void RunBlock(const Tile& tile, std::int64_t first, const int* visible);
-  KeyBias BiasOf(const HeadItem& head, std::int64_t query, std::int64_t key) const;
   void MakeSharedAddend(const HeadItem& head);
   bool MakeAddends(const Tile& tile, std::int64_t first, const int* visible);
   void Add(const Tile& tile, std::int64_t first, const int* visible);
   void AddNotFinite(const Tile& tile, std::int64_t first, const int* visible);
   void Finish(const Tile& tile);
-  void WriteZeros(const HeadItem& head, std::int64_t query);
 
   float* SumsOf(const Tile& tile) const {
     return sums_ + tile.index * kernels_.tile_rows * sum_stride_;
   }
 
+  const Call& call_;
   const Inputs& in_;
-  const Output& output_;
   const ExactKernels& kernels_;
   const Item& item_;
   Scratch& scratch_;
@@ -151,7 +129,8 @@ class ItemRun {
   // A tile's block.
   float* scores_ = nullptr;
   float* addends_ = nullptr;  // [tile_rows][kBlockKeys], or [1][super-block] if shared
-  bool shared_visible_[kMostBlocks] = {};
+  Seen shared_seen_[kMostBlocks] = {};
+  Seen seen_[kMostTileRows] = {};
   alignas(64) float correction_[kMostTileRows + 16] = {};
 };
 
@@ -170,7 +149,7 @@ void ItemRun::Run() {
   sums_ = scratch_.sums.Get<float>(rows * sum_stride_);
   largest_ = scratch_.largest.Get<float>(rows);
   sum_ = scratch_.sum.Get<float>(rows);
-  std::fill(largest_, largest_ + rows, -kInfinity);
+  std::fill(largest_, largest_ + rows, kNegativeInfinity);
   std::fill(sum_, sum_ + rows, 0.0f);
   scratch_.begun.assign(tiles, false);
   packed_keys_ = scratch_.keys.Get<std::byte>(kernels_.key_bytes(step, d_));
@@ -191,7 +170,7 @@ void ItemRun::Run() {
   for (std::size_t h = 0; h < item_.heads.size(); ++h) {
     for (std::int64_t t = 0; t < tiles_; ++t) Finish(TileOf(h, t));
     for (std::int64_t i = std::max(item_.begin, end_); i < item_.end; ++i) {
-      WriteZeros(item_.heads[h], i);
+      WriteZeros(call_, item_.heads[h], i);
     }
   }
 }
@@ -243,44 +222,34 @@ void ItemRun::RunBlock(const Tile& tile, std::int64_t first, const int* visible)
   if (!scratch_.not_finite.empty()) AddNotFinite(tile, first, visible);
 }
 
-KeyBias ItemRun::BiasOf(const HeadItem& head, std::int64_t query, std::int64_t key) const {
-  KeyBias of{};
-  if (in_.mask) {
-    of.mask = &in_.mask(head.batch, head.head, query, key);
-    of.mask_stride = in_.mask.stride[3];
-  }
-  if (in_.bias) {
-    of.bias_stride = in_.bias.stride[3];
-    of.bias =
-        in_.bias.Row(head.batch, head.head, query) + key * of.bias_stride * SizeOf(in_.bias.dtype);
-    of.element = static_cast<Element>(in_.bias.dtype);
-  }
-  return of;
-}
-
 void ItemRun::MakeSharedAddend(const HeadItem& head) {
   for (std::int64_t first = 0; first < keys_; first += kBlockKeys) {
-    shared_visible_[first / kBlockKeys] = kernels_.make_addend(
-        BiasOf(head, item_.begin, first_ + first), std::min(kBlockKeys, keys_ - first),
+    shared_seen_[first / kBlockKeys] = kernels_.make_addend(
+        KeyBiasOf(in_, head, item_.begin, first_ + first), std::min(kBlockKeys, keys_ - first),
         reference::kMaskedBias, addends_ + first);
   }
 }
 
 // Returns whether any query of the tile sees any key of the block.
 bool ItemRun::MakeAddends(const Tile& tile, std::int64_t first, const int* visible) {
-  if (shared_addend_) return shared_visible_[first / kBlockKeys];
+  if (shared_addend_) {
+    std::fill(seen_, seen_ + tile.rows, shared_seen_[first / kBlockKeys]);
+    return seen_[0] != Seen::kNothing;
+  }
   bool any = false;
   for (int i = 0; i < tile.rows; ++i) {
     if (visible[i] <= 0) continue;
-    const KeyBias of = BiasOf(*tile.head, tile.begin + i, first_ + first);
-    any |= kernels_.make_addend(of, visible[i], reference::kMaskedBias, addends_ + i * kBlockKeys);
+    const KeyBias of = KeyBiasOf(in_, *tile.head, tile.begin + i, first_ + first);
+    seen_[i] =
+        kernels_.make_addend(of, visible[i], reference::kMaskedBias, addends_ + i * kBlockKeys);
+    any = any || seen_[i] != Seen::kNothing;
   }
   return any;
 }
 
 void ItemRun::Add(const Tile& tile, std::int64_t first, const int* visible) {
   for (int i = 0; i < tile.rows; ++i) {
-    if (visible[i] <= 0) continue;
+    if (visible[i] <= 0 || seen_[i] == Seen::kAllUnbiased) continue;
     kernels_.add(addends_ + (shared_addend_ ? first : i * kBlockKeys), visible[i],
                  scores_ + i * kScoreStride);
   }
@@ -307,33 +276,11 @@ void ItemRun::AddNotFinite(const Tile& tile, std::int64_t first, const int* visi
 }
 
 void ItemRun::Finish(const Tile& tile) {
-  const HeadItem& head = *tile.head;
   const std::int64_t row = tile.index * kernels_.tile_rows;
   for (int i = 0; i < tile.rows; ++i) {
-    const std::int64_t query = tile.begin + i;
-    float sum = sum_[row + i];
-    float* sums = SumsOf(tile) + i * sum_stride_;
-    if (sum == 0) {
-      if (VisibleKeys(in_, head.batch, head.head, query) == 0) {
-        WriteZeros(head, query);
-        continue;
-      }
-      // Every score is -infinity: its softmax is not a number.
-      sum = std::numeric_limits<float>::quiet_NaN();
-      std::fill(sums, sums + d_v_, 0.0f);
-    }
-    kernels_.write_row(sums, d_v_, sum, static_cast<Element>(output_.out.dtype),
-                       output_.out.Row(head.batch, head.head, query));
-    if (output_.log_sum_exp) {
-      const double log2 = largest_[row + i] + std::log2(static_cast<double>(sum));
-      output_.log_sum_exp(head.batch, head.head, query) = static_cast<float>(log2 * kLn2);
-    }
+    WriteRow(call_, *tile.head, tile.begin + i, SumsOf(tile) + i * sum_stride_, largest_[row + i],
+             sum_[row + i]);
   }
-}
-
-void ItemRun::WriteZeros(const HeadItem& head, std::int64_t query) {
-  std::memset(output_.out.Row(head.batch, head.head, query), 0, d_v_ * SizeOf(output_.out.dtype));
-  if (output_.log_sum_exp) output_.log_sum_exp(head.batch, head.head, query) = -kInfinity;
 }
 
 // What a call consists of.
@@ -392,6 +339,11 @@ void ExactAttention(const Call& call, std::span<const HeadItem> heads) {
   thread_local Schedule kept;
   Schedule schedule = std::exchange(kept, {});
   GroupHeads(in, heads, schedule);
+  if (in.query.shape[2] <= kMostStreamQueries) {
+    StreamAttention(call, schedule.heads);
+    kept = std::move(schedule);
+    return;
+  }
   MakeItems(in, call.kernels.exact->tile_rows, call.executor.threads(), schedule);
   std::int64_t work = 0;
   for (const Item& item : schedule.items) work += item.pairs * in.query.shape[3];

@@ -3,12 +3,14 @@
 
 #include "elsa/cpu/kernels/convert.h"
 #include "elsa/cpu/kernels/exact_pack.h"
+#include "elsa/cpu/kernels/exact_stream.h"
 #include "elsa/cpu/kernels/simd.h"
 
 namespace elsa::cpu::ELSA_CPU_TARGET {
 namespace {
 
 constexpr float kInfinity = __builtin_inff();
+constexpr float kLog2E = 1.44269504088896f;
 
 // scores[i][0 .. kVectors) = queries [d][kGroupRows] x keys [d][kPanelKeys], for kRows rows.
 template <int kRows, int kVectors>
@@ -125,35 +127,79 @@ void Scores(const void* packed_queries, const void* packed_keys, std::int64_t fi
   }
 }
 
-bool MakeAddend(const KeyBias& of, std::int64_t count, float lowest, float* addend) {
-  constexpr float kLog2E = 1.44269504088896f;
-  bool any = false;
-  return WithElement(of.element, [&](auto e) {
+// One key's addend.
+template <typename E>
+ELSA_INLINE float AddendOf(const KeyBias& of, std::int64_t key, float lowest) {
+  if (of.mask != nullptr && of.mask[key * of.mask_stride] == 0) return -kInfinity;
+  if (of.bias == nullptr) return 0;
+  const float bias = LoadElements<E>(of.bias + key * of.bias_stride * E::kBytes, 1)[0];
+  return bias <= lowest ? -kInfinity : bias * kLog2E;
+}
+
+typedef std::uint8_t U8 __attribute__((vector_size(kLanes)));
+
+// kLanes keys' addends; mask and bias lie one key after the other.
+template <typename E>
+ELSA_INLINE F32 AddendsOf(const KeyBias& of, std::int64_t key, float lowest) {
+  F32 addend{};
+  I32 hidden{};
+  if (of.bias != nullptr) {
+    const F32 bias = E::Load(of.bias + key * E::kBytes);
+    hidden = bias <= Splat(lowest);
+    addend = bias * kLog2E;
+  }
+  if (of.mask != nullptr) {
+    U8 mask;
+    std::memcpy(&mask, of.mask + key, sizeof(mask));
+    hidden |= __builtin_convertvector(mask, I32) == SplatInt(0);
+  }
+  return (F32)((hidden & (I32)Splat(-kInfinity)) | (~hidden & (I32)addend));
+}
+
+Seen MakeAddend(const KeyBias& of, std::int64_t count, float lowest, float* addend) {
+  const bool dense =
+      (of.mask == nullptr || of.mask_stride == 1) && (of.bias == nullptr || of.bias_stride == 1);
+  const F32 hidden = Splat(-kInfinity);
+  I32 seen{};
+  I32 plain = SplatInt(-1);
+  WithElement(of.element, [&](auto e) {
     using E = decltype(e);
-    for (std::int64_t j = 0; j < count; ++j) {
-      float value = 0;
-      bool hidden = of.mask != nullptr && of.mask[j * of.mask_stride] == 0;
-      if (of.bias != nullptr) {
-        const float bias = LoadElements<E>(of.bias + j * of.bias_stride * E::kBytes, 1)[0];
-        hidden = hidden || bias <= lowest;
-        value = bias * kLog2E;
-      }
-      addend[j] = hidden ? -kInfinity : value;
-      any = any || !hidden;
+    std::int64_t j = 0;
+    for (; dense && j + kLanes <= count; j += kLanes) {
+      const F32 x = AddendsOf<E>(of, j, lowest);
+      seen |= x != hidden;
+      plain &= x == F32{};
+      Store(addend + j, x);
     }
-    return any;
+    for (; j < count; ++j) {
+      addend[j] = AddendOf<E>(of, j, lowest);
+      seen[0] |= addend[j] != -kInfinity ? -1 : 0;
+      plain[0] &= addend[j] == 0 ? -1 : 0;
+    }
   });
+  bool any = false;
+  bool all = true;
+  for (int i = 0; i < kLanes; ++i) {
+    any = any || seen[i] != 0;
+    all = all && plain[i] != 0;
+  }
+  return all ? Seen::kAllUnbiased : any ? Seen::kSome : Seen::kNothing;
+}
+
+ELSA_INLINE F32 Added(F32 score, F32 addend) {
+  const F32 hidden = Splat(-kInfinity);
+  const I32 is_hidden = addend == hidden;  // not the sum: a hidden score may be NaN
+  return (F32)((is_hidden & (I32)hidden) | (~is_hidden & (I32)(score + addend)));
 }
 
 void Add(const float* addend, int count, float* scores) {
-  const F32 hidden = Splat(-kInfinity);
-  for (int j = 0; j < count; j += kLanes) {
-    const int left = count - j < kLanes ? count - j : kLanes;
-    const F32 a = LoadPart(addend + j, left);
-    const F32 s = LoadPart(scores + j, left);
-    const I32 is_hidden = a == hidden;  // not the sum: a hidden score may be NaN
-    StorePart(scores + j, (F32)((is_hidden & (I32)hidden) | (~is_hidden & (I32)(s + a))), left);
+  int j = 0;
+  for (; j + kLanes <= count; j += kLanes) {
+    Store(scores + j, Added(Load(scores + j), Load(addend + j)));
   }
+  if (j == count) return;
+  const int left = count - j;
+  StorePart(scores + j, Added(LoadPart(scores + j, left), LoadPart(addend + j, left)), left);
 }
 
 // The lanes of numbers below `count`.
@@ -269,8 +315,10 @@ void WriteRow(const float* sums, int d_v, float sum, Element element, std::byte*
 }  // namespace
 
 extern const ExactKernels kExact;
-const ExactKernels kExact = {
-    kTileRows,  kPanelKeys, kLanes,     QueryBytes, KeyBytes, ValueBytes, PackQueries, PackKeys,
-    PackValues, Scores,     MakeAddend, Add,        Softmax,  Weight,     Accumulate,  WriteRow};
+const ExactKernels kExact = {kTileRows,     kPanelKeys,   kLanes,           QueryBytes,
+                             KeyBytes,      ValueBytes,   PackQueries,      PackKeys,
+                             PackValues,    Scores,       MakeAddend,       Add,
+                             Softmax,       Weight,       Accumulate,       kStreamStride,
+                             StreamQueries, StreamScores, StreamAccumulate, WriteRow};
 
 }  // namespace elsa::cpu::ELSA_CPU_TARGET

@@ -39,6 +39,9 @@ struct KeyBias {
   Element element;
 };
 
+// How much of a block a query sees.
+enum class Seen { kNothing, kSome, kAllUnbiased };
+
 struct ExactKernels {
   int tile_rows;   // the most rows of a tile
   int panel_keys;  // `scores` writes multiples of this many keys, at most
@@ -62,8 +65,8 @@ struct ExactKernels {
                  const int* visible, int d, float* scores, std::int64_t stride);
 
   // addend[j] = bias[j] in units of log2, -infinity where key j is hidden (masked, or its bias is
-  // <= lowest). Returns whether any key is not hidden.
-  bool (*make_addend)(const KeyBias& of, std::int64_t count, float lowest, float* addend);
+  // <= lowest). kAllUnbiased: no key is hidden and none has a bias, nothing needs to be added.
+  Seen (*make_addend)(const KeyBias& of, std::int64_t count, float lowest, float* addend);
   // scores[j] += addend[j], whatever the score of a hidden key.
   void (*add)(const float* addend, int count, float* scores);
 
@@ -81,7 +84,21 @@ struct ExactKernels {
                      int d_v, bool begin, const float* correction, float* sums,
                      std::int64_t sum_stride);
 
-  // to[c] = sums[c] / sum, as an element; 0 if zero is set.
+  // For few queries: keys and values as they lie in memory, in the order of addresses.
+  // queries [rows][query_stride] are packed by stream_queries. scores[i * stride + j] for
+  // j < count.
+  std::int64_t query_stride;
+  void (*stream_queries)(const ElementRows& rows, int count, int d, double scale, float* packed);
+  void (*stream_scores)(const float* queries, int rows, const ElementRows& keys, int count, int d,
+                        float* scores, std::int64_t stride);
+  // sums[i] = sums * correction + weights x values over keys j < visible[i]. Keys whose addend is
+  // -infinity are skipped; addend i is null or at addends + i * addend_stride.
+  void (*stream_accumulate)(const float* weights, std::int64_t stride, const float* addends,
+                            std::int64_t addend_stride, const ElementRows& values, int rows,
+                            const int* visible, int d_v, const float* correction, float* sums,
+                            std::int64_t sum_stride);
+
+  // to[c] = sums[c] / sum, as an element.
   void (*write_row)(const float* sums, int d_v, float sum, Element element, std::byte* to);
 };
 
