@@ -29,7 +29,7 @@ std::vector<Setting> Settings() {
         Plan plan = TestPlan(8, 32, 2, threshold);
         plan.rule = rule;
         plan.bias_in_test = bias_in_test;
-        plan.always_keep_first = threshold == 3.0 ? 1 : 0;
+        plan.always_keep_first = threshold == 3.0 && bias_in_test ? 1 : 0;
         plan.centring = threshold == 0.5 ? Centring::kOn : Centring::kOff;
         all.push_back(
             {std::string(Name(rule)) + (bias_in_test ? " bias " : " ") + std::to_string(threshold),
@@ -111,6 +111,7 @@ TEST(Explain, SentencesDecideRight) {
   int kept = 0;
   int dropped = 0;
   int fallbacks = 0;
+  int always = 0;
   for (const Setting& s : Settings()) {
     SCOPED_TRACE(s.name);
     for (std::int64_t i = 0; i < 7; ++i) {
@@ -124,6 +125,12 @@ TEST(Explain, SentencesDecideRight) {
         EXPECT_EQ(text.find("key 7 'cat' is "), 0u);
         EXPECT_EQ(has(" is kept"), key.kept);
         EXPECT_EQ(has(" is dropped"), !key.kept);
+        EXPECT_EQ(has("always keeps the first and last keys"), key.always);
+        if (key.always) {
+          EXPECT_TRUE(key.kept);
+          ++always;
+          continue;
+        }
         EXPECT_TRUE(has("in " + std::to_string(key.distance) + " bits"));
         EXPECT_EQ(text.find('\n'), std::string::npos);
         double cut = 0;
@@ -152,6 +159,7 @@ TEST(Explain, SentencesDecideRight) {
   EXPECT_GT(kept, 50);
   EXPECT_GT(dropped, 50);
   EXPECT_GT(fallbacks, 10);
+  EXPECT_GT(always, 10);
 }
 
 TEST(Explain, SaysWhereSelectionIsBypassed) {
