@@ -261,6 +261,31 @@ def test_one_real_case_from_measuring_to_the_plot(tmp_path, capsys):
     assert shown.count("slower: ") == max(1, len(found["losses"]))
 
 
+def test_runs_are_shown_together_if_of_one_machine(tmp_path, capsys):
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path in paths:
+        assert main([*QUICK, "--precision", "float32", "--json"]) == 0
+        path.write_text(capsys.readouterr().out)
+    assert main(["--from", *map(str, paths)]) == 0
+    assert capsys.readouterr().out.count("random, n = 64") == 2
+    paths[1].write_text(paths[1].read_text().replace('"cores": ', '"cores": 9'))
+    assert main(["--from", *map(str, paths)]) == 2
+    assert "--from: cores: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_decoding_computes_what_attention_does(kv_heads):
+    case = cases.Case("decode", 1, 1, 300, 16, 4, kv_heads)
+    options = run.Options([peers.TorchSdpa], kept=(), decode_kept=(0.2,), rounds=1)
+    result = run.run_case(case, options)
+    assert not result["wrong"]
+    names = {entry["name"] for entry in result["contestants"]}
+    assert {"torch-sdpa", "exact", "elsa@0.2", "exact-16bit", "elsa-16bit@0.2"} <= names
+    assert ("elsa-union@0.2" in names) == (kv_heads == 2)
+    kept = {entry["name"]: entry.get("kept_fraction") for entry in result["contestants"]}
+    assert kept["elsa@0.2"] == pytest.approx(0.2, abs=0.05)
+
+
 def test_a_wrong_peer_is_named_and_the_exit_code_is_1(monkeypatch, capsys):
     class Broken(peers.TorchSdpa):
         name = "broken"

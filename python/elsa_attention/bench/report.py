@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from elsa_attention.bench.cases import PRECISIONS
+
 Result = dict[str, Any]
 
 
@@ -45,18 +47,36 @@ def ratio(result: Result, mine: str, other: str | None) -> dict[str, float] | No
 
 
 def summary(results: Sequence[Result]) -> str:
-    """One line per case, as a Markdown table: ours over the fastest float32 peer."""
-    names = _our_names(results)
-    rows = [["case", "fastest peer, ms", *names]]
+    """Markdown tables, one per precision of ours: a line per case, speed-ups over the fastest
+    float32 peer, and over the fastest of any precision where that is another."""
+    tables = []
+    for precision in PRECISIONS:
+        for against in ("float32", "any"):
+            chosen = [r for r in results if against == "float32" or _has_faster_peer(r)]
+            rows = _summary_rows(chosen, precision, against)
+            if rows:
+                word = "float32 peer" if against == "float32" else "peer of any precision"
+                tables.append(f"{precision}: times as fast as the fastest {word}\n\n{rows}")
+    return "\n\n".join(tables)
+
+
+def _has_faster_peer(result: Result) -> bool:
+    return result["fastest_peer"]["any"] != result["fastest_peer"]["float32"]
+
+
+def _summary_rows(results: Sequence[Result], precision: str, against: str) -> str:
+    names = _our_names(results, precision)
+    if not names:
+        return ""
+    rows = [["case", "fastest peer, ms", *names], ["---"] * (len(names) + 2)]
     for result in results:
-        base = result["fastest_peer"]["float32"]
+        base = result["fastest_peer"][against]
         times = {entry["name"]: entry["median_s"] for entry in result["contestants"]}
         row = [result["name"], f"{base} {times[base] * 1e3:.3g}" if base else "none"]
         for name in names:
             found = ratio(result, name, base)
             row.append(f"{found['median']:.2f}" if found else "")
         rows.append(row)
-    rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -140,9 +160,11 @@ def _spread_text(found: dict[str, float] | None) -> str:
     return f"{found['median']:.2f} ({found['p10']:.2f}-{found['p90']:.2f})" if found else ""
 
 
-def _our_names(results: Sequence[Result]) -> list[str]:
+def _our_names(results: Sequence[Result], precision: str) -> list[str]:
     """In the order of first appearance."""
-    return list(dict.fromkeys(e["name"] for r in results for e in r["contestants"] if e["ours"]))
+    entries = [entry for result in results for entry in result["contestants"]]
+    chosen = (e["name"] for e in entries if e["ours"] and e["precision"] == precision)
+    return list(dict.fromkeys(chosen))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

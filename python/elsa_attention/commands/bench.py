@@ -63,7 +63,11 @@ def _parser() -> Parser:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the speed-ups")
     parser.add_argument(
-        "--from", dest="earlier", metavar="FILE", help="show an earlier run's JSON, measure nothing"
+        "--from",
+        dest="earlier",
+        nargs="+",
+        metavar="FILE",
+        help="show what earlier runs here printed with --json, measure nothing",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return parser
@@ -97,7 +101,7 @@ def _bench(args: argparse.Namespace, argv: Sequence[str] | None) -> None:
     if args.plot is not None and not args.plot.parent.is_dir():
         raise OSError(f"{args.plot}: expected an existing folder, got none: {args.plot.parent}")
     if args.earlier is not None:
-        found = _read(args.earlier)
+        found = _together([_read(path) for path in args.earlier])
         if not args.json:
             print(report.whole(found))
     else:
@@ -165,6 +169,21 @@ def _read(path: str) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise ValueError(f"{path}: format_version: expected {FORMAT_VERSION}, got {version}")
     return found
+
+
+def _together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs as one. Errors: ValueError unless all are of one machine and its versions."""
+    first = runs[0]
+    for other in runs[1:]:
+        for what in ("cpu", "cores", "target", "versions"):
+            expected, got = first["environment"][what], other["environment"][what]
+            if got != expected:
+                raise ValueError(f"--from: {what}: expected {expected} in all files, got {got}")
+    return first | {
+        "command": "; ".join(one["command"] for one in runs),
+        "cases": [case for one in runs for case in one["cases"]],
+        "losses": [line for one in runs for line in one["losses"]],
+    }
 
 
 def _known(option: str, words: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
