@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "elsa/base/integer_math.h"
 #include "elsa/cpu/selection.h"
+#include "elsa/cpu/sparse_rule.h"
 #include "elsa/cpu/sparse_tile.h"
 
 namespace elsa::cpu {
@@ -16,21 +18,34 @@ namespace {
 // Rows that are prepared at once, at most. Our choice: two batches of a BERT layer.
 constexpr std::int64_t kWaveBytes = std::int64_t{32} << 20;
 
+// How all heads of a call are computed.
+struct Job {
+  const Call& call;
+  const Plan& plan;
+  std::int64_t layer;
+  std::shared_ptr<const HashProgram> hash;
+  bool bits16;
+  Select select;
+};
+
 // One (batch, kv head) and what its query heads share.
 struct Group {
   std::int64_t batch = 0;
   std::int64_t kv_head = 0;
   std::vector<HeadItem> heads;
-  std::shared_ptr<const KeySketch> sketch;
 };
 
-// One head of a wave.
+// One head.
 struct Member {
   SparseHead head;
+  std::size_t group = 0;
+  RuleCase rule_case;
+  std::optional<Path> exact;  // why it is not selected
   std::unique_ptr<HeadSelection> selection;
   std::unique_ptr<MeanRows> mean;
 };
 
+// One tile of a member.
 struct Item {
   std::size_t member;
   std::int64_t first;  // query
@@ -42,107 +57,144 @@ std::vector<Group> GroupHeads(const Inputs& inputs, std::span<const HeadItem> he
     by_group[{item.batch, inputs.kv_head(item.head)}].push_back(item);
   }
   std::vector<Group> groups;
-  for (auto& [key, items] : by_group) {
-    groups.push_back({key.first, key.second, std::move(items), nullptr});
-  }
+  for (auto& [key, items] : by_group) groups.push_back({key.first, key.second, std::move(items)});
   return groups;
 }
 
+// Some groups at once: what is prepared of them is in memory together.
 class Wave {
  public:
-  Wave(const Call& call, const Plan& plan, std::int64_t layer,
-       std::shared_ptr<const HashProgram> hash, std::span<Group> groups, std::span<PackedHead> rows,
-       std::span<HeadReport> reports)
-      : call_(call),
-        plan_(plan),
-        layer_(layer),
-        hash_(std::move(hash)),
-        groups_(groups),
-        rows_(rows),
-        reports_(reports) {}
+  Wave(const Job& job, std::span<const Group> groups, std::span<PackedHead> rows)
+      : job_(job), inputs_(job.call.inputs), groups_(groups), rows_(rows) {
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      for (const HeadItem& item : groups[g].heads) {
+        Member& member = members_.emplace_back();
+        member.head.item = item;
+        member.group = g;
+      }
+    }
+  }
 
-  void Run() {
-    PrepareKeys();
-    PrepareHeads();
-    AttendTiles();
+  // Adds what was counted to `reports` and the heads to be computed exactly to `left`.
+  void Run(std::span<HeadReport> reports, std::vector<HeadItem>& left) {
+    ChooseBefore();
+    Select();
+    PrepareRows();
+    AttendTiles(reports);
+    for (const Member& member : members_) {
+      const Path path = member.exact.value_or(Path::kSelected);
+      ++reports[member.head.item.head].heads_by_path[static_cast<int>(path)];
+      if (member.exact) left.push_back(member.head.item);
+    }
   }
 
  private:
-  bool with_mean() const { return plan_.remainder == Remainder::kMean; }
+  bool with_mean() const { return job_.plan.remainder == Remainder::kMean; }
 
-  void PrepareKeys() {
-    call_.executor.Run(static_cast<std::int64_t>(groups_.size()), [&](std::int64_t g) {
-      Group& group = groups_[g];
-      rows_[g].Prepare(call_.inputs, group.batch, group.kv_head, call_.kernels, with_mean());
-      group.sketch =
-          MakeKeySketch(call_.inputs, plan_, hash_, group.batch, group.kv_head, call_.kernels);
-    });
+  void ChooseBefore() {
+    if (job_.select == Select::kAlways) return;
+    for (Member& member : members_) {
+      const std::int64_t head = member.head.item.head;
+      member.rule_case =
+          RuleCaseOf(inputs_, job_.plan, member.head.item, job_.bits16, job_.call.bits16);
+      const double expected =
+          job_.plan.calibration.empty() ? 0 : job_.plan.calibration[job_.layer][head].kept_fraction;
+      member.exact = ExactBefore(member.rule_case, expected);
+    }
   }
 
-  void PrepareHeads() {
-    std::vector<std::size_t> group_of;
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      for (const HeadItem& item : groups_[g].heads) {
-        Member& member = members_.emplace_back();
-        member.head.item = item;
-        member.head.rows = &rows_[g];
-        group_of.push_back(g);
-      }
+  // Whether a head of each group is still to be selected.
+  std::vector<bool> Wanted() const {
+    std::vector<bool> wanted(groups_.size());
+    for (const Member& member : members_) {
+      if (!member.exact) wanted[member.group] = true;
     }
-    call_.executor.Run(static_cast<std::int64_t>(members_.size()), [&](std::int64_t m) {
+    return wanted;
+  }
+
+  void Select() {
+    const Call& call = job_.call;
+    const std::vector<bool> wanted = Wanted();
+    std::vector<std::shared_ptr<const KeySketch>> sketches(groups_.size());
+    call.executor.Run(static_cast<std::int64_t>(groups_.size()), [&](std::int64_t g) {
+      if (!wanted[g]) return;
+      sketches[g] = MakeKeySketch(inputs_, job_.plan, job_.hash, groups_[g].batch,
+                                  groups_[g].kv_head, call.kernels);
+    });
+    call.executor.Run(static_cast<std::int64_t>(members_.size()), [&](std::int64_t m) {
       Member& member = members_[m];
+      if (member.exact) return;
       const HeadItem& item = member.head.item;
       member.selection =
-          std::make_unique<HeadSelection>(call_.inputs, plan_, layer_, item.batch, item.head,
-                                          groups_[group_of[m]].sketch, call_.kernels);
+          std::make_unique<HeadSelection>(inputs_, job_.plan, job_.layer, item.batch, item.head,
+                                          sketches[member.group], call.kernels);
       member.head.selection = member.selection.get();
-      if (!with_mean()) return;
-      member.mean = std::make_unique<MeanRows>(call_.inputs, item.batch, item.head,
-                                               *member.head.rows, *call_.kernels.sparse);
-      member.head.mean = member.mean.get();
+      const double observed = member.selection->SampleKeptFraction();
+      if (job_.select == Select::kAuto) member.exact = ExactAfter(member.rule_case, observed);
+      member.head.shape = ShapeFor(job_.bits16, observed);
     });
   }
 
-  void AttendTiles() {
-    const std::int64_t queries = call_.inputs.query.shape[2];
+  void PrepareRows() {
+    const Call& call = job_.call;
+    const std::vector<bool> wanted = Wanted();
+    call.executor.Run(static_cast<std::int64_t>(groups_.size()), [&](std::int64_t g) {
+      if (!wanted[g]) return;
+      rows_[g].Prepare(inputs_, groups_[g].batch, groups_[g].kv_head, call.kernels,
+                       {.sums = with_mean(), .bits16 = job_.bits16});
+    });
+    for (Member& member : members_) {
+      if (member.exact) continue;
+      member.head.rows = &rows_[member.group];
+      if (!with_mean()) continue;
+      member.mean =
+          std::make_unique<MeanRows>(inputs_, member.head.item.batch, member.head.item.head,
+                                     *member.head.rows, *call.kernels.sparse);
+      member.head.mean = member.mean.get();
+    }
+  }
+
+  void AttendTiles(std::span<HeadReport> reports) {
+    const std::int64_t queries = inputs_.query.shape[2];
     std::vector<Item> items;
     for (std::size_t m = 0; m < members_.size(); ++m) {
+      if (members_[m].exact) continue;
       for (std::int64_t first = 0; first < queries; first += members_[m].head.shape.queries) {
         items.push_back({m, first});
       }
     }
+    // With a causal limit the last queries see most: they go first, so that no thread ends late.
+    if (inputs_.causal) std::reverse(items.begin(), items.end());
     std::vector<reference::HeadStats> stats(items.size());
-    call_.executor.Run(static_cast<std::int64_t>(items.size()), [&](std::int64_t i) {
+    job_.call.executor.Run(static_cast<std::int64_t>(items.size()), [&](std::int64_t i) {
       const SparseHead& head = members_[items[i].member].head;
       const std::int64_t count = std::min(head.shape.queries, queries - items[i].first);
-      stats[i] = AttendTile(call_, head, items[i].first, count);
+      stats[i] = AttendTile(job_.call, head, items[i].first, count);
     });
     for (std::size_t i = 0; i < items.size(); ++i) {
-      reports_[members_[items[i].member].head.item.head].stats += stats[i];
-    }
-    for (const Member& member : members_) {
-      ++reports_[member.head.item.head].heads_by_path[static_cast<int>(Path::kSelected)];
+      reports[members_[items[i].member].head.item.head].stats += stats[i];
     }
   }
 
-  const Call& call_;
-  const Plan& plan_;
-  std::int64_t layer_;
-  std::shared_ptr<const HashProgram> hash_;
-  std::span<Group> groups_;
+  const Job& job_;
+  const Inputs& inputs_;
+  std::span<const Group> groups_;
   std::span<PackedHead> rows_;
-  std::span<HeadReport> reports_;
   std::vector<Member> members_;
 };
 
 }  // namespace
 
 std::vector<HeadItem> SparseAttention(const Call& call, const Plan& plan, std::int64_t layer,
-                                      std::span<const HeadItem> heads, Precision, Select,
-                                      std::span<HeadReport> reports) {
-  std::vector<Group> groups = GroupHeads(call.inputs, heads);
-  const std::shared_ptr<const HashProgram> hash =
-      MakeHashProgram(plan.hash, call.inputs.query.shape[3]);
+                                      std::span<const HeadItem> heads, Precision precision,
+                                      Select select, std::span<HeadReport> reports) {
+  const std::vector<Group> groups = GroupHeads(call.inputs, heads);
+  const Job job{call,
+                plan,
+                layer,
+                MakeHashProgram(plan.hash, call.inputs.query.shape[3]),
+                precision != Precision::kFloat32,
+                select};
   const std::int64_t most =
       std::max<std::int64_t>(kWaveBytes / std::max<std::int64_t>(PackedHead::Bytes(call.inputs), 1),
                              call.executor.threads());
@@ -152,15 +204,14 @@ std::vector<HeadItem> SparseAttention(const Call& call, const Plan& plan, std::i
   std::vector<PackedHead> rows = std::move(kept_rows);
   const std::size_t wave = std::min(groups.size(), static_cast<std::size_t>(most));
   if (rows.size() < wave) rows.resize(wave);
+  std::vector<HeadItem> left;
   for (std::size_t first = 0; first < groups.size(); first += wave) {
     const std::size_t count = std::min(wave, groups.size() - first);
-    Wave(call, plan, layer, hash, std::span(groups).subspan(first, count),
-         std::span(rows).first(count), reports)
-        .Run();
-    for (std::size_t g = first; g < first + count; ++g) groups[g].sketch.reset();
+    Wave(job, std::span(groups).subspan(first, count), std::span(rows).first(count))
+        .Run(reports, left);
   }
   kept_rows = std::move(rows);
-  return {};
+  return left;
 }
 
 }  // namespace elsa::cpu

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "elsa/cpu/attention_testing.h"
+#include "elsa/cpu/kernels/sparse.h"
 #include "elsa/cpu/testing.h"
 
 namespace elsa::cpu {
@@ -64,6 +65,85 @@ TEST(SparseAttention, KeepsTheKeysOfTheReferenceAndAgreesWithin32Bits) {
       ExpectEqualCounts(got.report.heads, expected.stats);
       ExpectClose(got.out, expected.out, Float32Bound(c.problem), stored);
       if (HasFailure()) return;
+    }
+  }
+}
+
+// Relative L2 error over all outputs.
+double RelativeError(const reference::Tensor<double>& got,
+                     const reference::Tensor<double>& expected) {
+  double error = 0;
+  double size = 1e-300;
+  for (std::size_t i = 0; i < got.values.size(); ++i) {
+    error += std::pow(got.values[i] - expected.values[i], 2);
+    size += std::pow(expected.values[i], 2);
+  }
+  return std::sqrt(error / size);
+}
+
+// How far a 16-bit output may lie from the reference. Keys and queries are rounded to half a unit
+// of their scales, by which norms are kRowNorm: with d components a score of norms |q| |k| moves by
+// sqrt(d) / kRowNorm of it. Weights move by that twice, and by half a unit in kWeightOne each;
+// values by half a unit in kValueLargest. Weights are relative to the largest of their super-block,
+// the sum of weights is at least one. A second look at the sum of 16-bit weights: n half units.
+double Bits16Bound(const reference::Problem& p) {
+  const double d = std::sqrt(static_cast<double>(p.query.shape[3]));
+  const double norms = LargestNorm(p.query) * LargestNorm(p.key);
+  const double score = p.scale * norms * d / 32767;
+  const double weights = static_cast<double>(p.key.shape[2]) / kWeightOne;
+  const double values = 1 / static_cast<double>(kValueLargest);
+  return Float32Bound(p) + LargestValue(p.value) * (2 * std::expm1(score) + weights + values);
+}
+
+TEST(SparseAttention, KeepsTheKeysOfTheReferenceAndAgreesWithin16Bits) {
+  for (int round = 0; round < Rounds(200, 20); ++round) {
+    const RandomCase c = MakeRandomCase(2000 + round, round % 50 == 0 ? 1000 : 200);
+    SCOPED_TRACE(c.Describe());
+    const reference::Attended expected = RunAttend(c.ForReference(), &c.plan, {.threads = 1});
+    for (Target target : RunningTargets()) {
+      for (Precision precision : {Precision::kBits16, Precision::kInt8}) {
+        SCOPED_TRACE(testing::Message() << Name(target) << " " << Name(precision));
+        const CpuResult got = RunCpu(
+            c, &c.plan, {.precision = precision, .select = Select::kAlways, .target = target});
+        ExpectEqualCounts(got.report.heads, expected.stats);
+        ExpectClose(got.out, expected.out, Bits16Bound(c.problem), DType::kF32);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+// Random normal rows, d = 64: the errors that attention.h states, at several kept fractions.
+TEST(SparseAttention, ErrorsAreWithinWhatEachPrecisionPromises) {
+  for (double threshold : {-0.1, 0.2, 0.4}) {
+    for (Remainder remainder : {Remainder::kNone, Remainder::kMean}) {
+      RandomCase c = MakeRandomCase(3, 64);
+      c.problem = reference::RandomProblem(
+          {.heads = 1, .kv_heads = 1, .queries = 50, .keys = 2100, .d = 64, .d_v = 64}, 17);
+      for (float& x : c.problem.query.values) x /= 1.5f;
+      for (float& x : c.problem.key.values) x /= 1.5f;
+      c.problem.causal = c.shared_mask = false;
+      c.causal_offset = 0;
+      c.tensors.clear();
+      for (const auto* t : {&c.problem.query, &c.problem.key, &c.problem.value}) {
+        c.tensors.emplace_back(*t, DType::kF32, false, 0, false);
+      }
+      c.plan = reference::TestPlan(64, 64, 1, threshold);
+      c.plan.remainder = remainder;
+      const reference::Attended expected = RunAttend(c.problem, &c.plan);
+      for (Target target : RunningTargets()) {
+        SCOPED_TRACE(testing::Message() << Name(target) << " t " << threshold);
+        const auto error = [&](Precision precision) {
+          return RelativeError(
+              RunCpu(c, &c.plan,
+                     {.precision = precision, .select = Select::kAlways, .target = target})
+                  .out,
+              expected.out);
+        };
+        EXPECT_LT(error(Precision::kFloat32), 1e-6);
+        EXPECT_LT(error(Precision::kBits16), 4e-3);
+        EXPECT_LT(error(Precision::kInt8), 1.5e-2);
+      }
     }
   }
 }

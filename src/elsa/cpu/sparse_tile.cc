@@ -5,25 +5,31 @@
 #include <cstring>
 #include <limits>
 #include <numbers>
-#include <optional>
+
+#include "elsa/base/integer_math.h"
 
 namespace elsa::cpu {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// Rows that take no more stay in the L2 cache. Our choice: half of the smallest in use.
+constexpr std::int64_t kNearBytes = 256 << 10;
+
 // What a thread works in.
 struct Scratch {
   Buffer masks;
   Buffer counts;
   Buffer query;
+  Buffer query16;
+  Buffer factor;
+  Buffer offset;
   Buffer list;
   Buffer start;
   Buffer score;
   Buffer largest;
   Buffer sum;
   Buffer out;
-  Buffer row;
 };
 
 class Tile {
@@ -62,19 +68,40 @@ class Tile {
     const std::int64_t super_block = std::min(head_.shape.super_block, (end + 63) / 64 * 64);
     Reserve(super_block);
     PackQueries();
+    if (rows_.bits16()) QuantizeQueries();
     Begin();
     for (std::int64_t key = 0; key < end; key += super_block) {
       tile_.words = static_cast<int>((std::min(super_block, end - key) + 63) / 64);
       tile_.key = rows_.key(key);
       tile_.value = rows_.value(key);
-      for (std::int64_t i = 0; i < count_; ++i) {
-        kernels_.list(masks_ + i * words_ + key / 64, tile_.words,
-                      tile_.list + i * tile_.list_stride, tile_.start + i * (tile_.words + 1));
+      ListCandidates(key);
+      if (rows_.bits16()) {
+        tile_.key16 = rows_.key16(key);
+        tile_.value16 = rows_.value16(key);
+        kernels_.scores16(tile_);
+        if (in_.bias) AddBias(key);
+        kernels_.softmax16(tile_);
+        kernels_.values16(tile_);
+      } else {
+        kernels_.scores(tile_);
+        if (in_.bias) AddBias(key);
+        kernels_.softmax(tile_);
+        kernels_.values(tile_);
       }
-      kernels_.scores(tile_);
-      if (in_.bias) AddBias(key);
-      kernels_.softmax(tile_);
-      kernels_.values(tile_);
+    }
+  }
+
+  // What a list of `kept` takes: groups are read and written whole, and zeros follow.
+  static std::int64_t Room(std::int64_t kept) {
+    return CeilDiv(kept + kSparseGroup, kSparseGroup) * kSparseGroup;
+  }
+
+  void ListCandidates(std::int64_t first_key) {
+    std::int64_t offset = 0;
+    for (std::int64_t i = 0; i < count_; ++i) {
+      tile_.offset[i] = offset;
+      offset += Room(kernels_.list(masks_ + i * words_ + first_key / 64, tile_.words,
+                                   tile_.list + offset, tile_.start + i * (tile_.words + 1)));
     }
   }
 
@@ -84,10 +111,15 @@ class Tile {
     tile_.d_v = rows_.d_v();
     tile_.key_block = head_.shape.key_block;
     tile_.value_block = head_.shape.value_block;
-    tile_.list_stride = super_block + kSparseGroup;
-    tile_.list = scratch_.list.Get<std::uint16_t>(count_ * tile_.list_stride);
+    tile_.prefetch = rows_.Bytes() > kNearBytes;
+    std::int64_t room = 0;
+    for (std::int64_t i = 0; i < count_; ++i) {
+      room += Room(std::min<std::int64_t>(counts_[i].kept, super_block));
+    }
+    tile_.offset = scratch_.offset.Get<std::ptrdiff_t>(count_);
+    tile_.list = scratch_.list.Get<std::uint16_t>(room);
     tile_.start = scratch_.start.Get<std::uint16_t>(count_ * (super_block / 64 + 1));
-    tile_.score = scratch_.score.Get<float>(count_ * tile_.list_stride);
+    tile_.score = scratch_.score.Get<float>(room);
     tile_.largest = scratch_.largest.Get<float>(count_);
     tile_.sum = scratch_.sum.Get<float>(count_);
     tile_.out = scratch_.out.Get<float>(count_ * tile_.d_v);
@@ -98,12 +130,23 @@ class Tile {
     tile_.query = query;
     kernels_.pack({.from = in_.query.Row(head_.item.batch, head_.item.head, first_),
                    .stride = in_.query.stride[2] * SizeOf(in_.query.dtype),
-                   .dtype = static_cast<int>(in_.query.dtype),
+                   .element = ElementOf(in_.query.dtype),
                    .count = static_cast<int>(count_),
                    .d = static_cast<int>(in_.query.shape[3]),
                    .padded = tile_.d,
                    .scale = static_cast<float>(in_.scale * std::numbers::log2e),
                    .to = query});
+  }
+
+  void QuantizeQueries() {
+    std::int16_t* query = scratch_.query16.Get<std::int16_t>(count_ * tile_.d);
+    float* factor = scratch_.factor.Get<float>(count_);
+    for (std::int64_t i = 0; i < count_; ++i) {
+      factor[i] = kernels_.quantize_query(tile_.query + i * tile_.d, tile_.d, query + i * tile_.d) /
+                  rows_.key_scale();
+    }
+    tile_.query16 = query;
+    tile_.query_factor = factor;
   }
 
   // The softmax of a query starts with its copies of the mean row, or with nothing.
@@ -122,17 +165,20 @@ class Tile {
       tile_.largest[i] = score;
       // As if the score had been subtracted from itself: infinity shows.
       tile_.sum[i] = score == kInfinity ? kInfinity - score : static_cast<float>(dropped);
-      kernels_.scale_row(mean.value(), static_cast<float>(dropped), tile_.d_v,
+      kernels_.scale_row(mean.value(), static_cast<float>(dropped) * OutUnit(), tile_.d_v,
                          tile_.out + i * tile_.d_v);
     }
   }
+
+  // What weighted sums of values are multiplied by.
+  float OutUnit() const { return rows_.bits16() ? kWeightOne * rows_.value_scale() : 1; }
 
   void AddBias(std::int64_t first_key) {
     const std::int64_t stride = in_.bias.stride[3];
     for (std::int64_t i = 0; i < count_; ++i) {
       const std::byte* bias = in_.bias.Row(head_.item.batch, head_.item.head, first_ + i);
-      const std::uint16_t* list = tile_.list + i * tile_.list_stride;
-      float* score = tile_.score + i * tile_.list_stride;
+      const std::uint16_t* list = tile_.list + tile_.offset[i];
+      float* score = tile_.score + tile_.offset[i];
       const int kept = tile_.start[i * (tile_.words + 1) + tile_.words];
       for (int j = 0; j < kept; ++j) {
         score[j] += std::numbers::log2e_v<float> *
@@ -143,21 +189,12 @@ class Tile {
 
   void Finish(std::int64_t i) {
     if (counts_[i].kept == 0) return WriteZeros(i);
-    const float factor = 1 / tile_.sum[i];
+    const float factor = 1 / (tile_.sum[i] * OutUnit());
     const float* from = tile_.out + i * tile_.d_v;
     const MutableTensor& out = call_.output.out;
     const int d_v = static_cast<int>(out.shape[3]);
-    std::byte* to = out.Row(head_.item.batch, head_.item.head, first_ + i);
-    if (out.dtype == DType::kF32) {
-      kernels_.scale_row(from, factor, d_v, reinterpret_cast<float*>(to));
-    } else {
-      float* row = scratch_.row.Get<float>(d_v);
-      kernels_.scale_row(from, factor, d_v, row);
-      for (int c = 0; c < d_v; ++c) {
-        const std::uint16_t bits = out.dtype == DType::kF16 ? ToF16(row[c]) : ToBf16(row[c]);
-        std::memcpy(to + 2 * c, &bits, sizeof(bits));
-      }
-    }
+    kernels_.store_row(from, factor, d_v, ElementOf(out.dtype),
+                       out.Row(head_.item.batch, head_.item.head, first_ + i));
     // In double: the logarithm of a large score keeps its digits.
     WriteLogSumExp(i, static_cast<float>((static_cast<double>(tile_.largest[i]) +
                                           std::log2(static_cast<double>(tile_.sum[i]))) *

@@ -1,6 +1,7 @@
 #include "elsa/cpu/kernels/sparse.h"
 
 #include "elsa/cpu/kernels/simd.h"
+#include "elsa/cpu/kernels/sparse_int16.h"
 #include "elsa/cpu/kernels/sparse_lists.h"
 #include "elsa/cpu/kernels/sparse_rows.h"
 #include "elsa/cpu/kernels/sparse_scores.h"
@@ -10,7 +11,25 @@
 namespace elsa::cpu::ELSA_CPU_TARGET {
 
 extern const SparseKernels kSparse;
-const SparseKernels kSparse = {Pack,    List,      Scores,   Softmax, Values,
-                               AddRows, ScaleSums, ScaleRow, Dot};
+const SparseKernels kSparse = {
+    .pack = Pack,
+    .list = List,
+    .scores = Scores,
+    .softmax = Softmax,
+    .values = Values,
+    .scores16 = Scores16,
+    .softmax16 = Softmax16,
+    .values16 = Values16,
+    .value_multiple16 = 2 * kLanes,
+    .extent = Extent,
+    .quantize_rows = QuantizeRows,
+    .quantize_values = QuantizeValues,
+    .quantize_query = QuantizeQuery,
+    .add_rows = AddRows,
+    .scale_sums = ScaleSums,
+    .scale_row = ScaleRow,
+    .store_row = StoreRow,
+    .dot = Dot,
+};
 
 }  // namespace elsa::cpu::ELSA_CPU_TARGET

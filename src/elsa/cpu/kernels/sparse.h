@@ -8,10 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "elsa/cpu/kernels/exact.h"
+
 namespace elsa::cpu {
 
 // Lists are read in groups of this many and scores written so: room behind the last is needed.
-inline constexpr int kSparseGroup = 16;
+inline constexpr int kSparseGroup = 32;
 
 // The components that a row of `d` is padded to with zeros; the kernels are unrolled for those up
 // to 128.
@@ -23,6 +25,15 @@ inline constexpr int PaddedComponents(int d) {
   return (d + 31) / 32 * 32;
 }
 
+// Fixed point of 16 bits (kernels/sparse_int16.h). Norms of rows: two of them and the rounding of
+// 256 components stay below 2^31. Components, weights, values: what int16 holds, and so that
+// kWeightsAtOnce products of weights and values stay below 2^31.
+inline constexpr float kRowNorm = 44700;
+inline constexpr float kRowLargest = 32767;
+inline constexpr float kWeightOne = 16384;
+inline constexpr float kValueLargest = 4095;
+inline constexpr int kWeightsAtOnce = 32;
+
 // A tile: `queries` queries against one super-block of `words` * 64 keys, 65536 at most.
 struct SparseTile {
   int queries;
@@ -31,27 +42,41 @@ struct SparseTile {
   int words;
   int key_block;    // words of keys whose rows are swept together
   int value_block;  // the same for values
+  bool prefetch;    // fetch the next block's rows into the L2 cache: they come from further away
 
   const float* query;  // [queries][d], times scale * log2(e): scores are powers of 2
   const float* key;    // [words * 64][d], the first row of the super-block; aligned
   const float* value;  // [words * 64][d_v]
+  // The same in fixed point, for the kernels on 16 bits.
+  const std::int16_t* query16;
+  const float* query_factor;  // [queries]: integer products times this are scores
+  const std::int16_t* key16;
+  const std::int16_t* value16;  // as quantize_values stores them
 
-  std::uint16_t* list;         // [queries][list_stride]: candidates, from the super-block's start
-  std::ptrdiff_t list_stride;  // a multiple of kSparseGroup
-  std::uint16_t* start;        // [queries][words + 1]: where in the list each word's keys begin
-  float* score;                // [queries][list_stride]: scores, then weights
+  // What belongs to a query begins at offset[query] in list and score, a multiple of kSparseGroup.
+  std::ptrdiff_t* offset;  // [queries]
+  std::uint16_t* list;     // candidates, counted from the start of the super-block
+  std::uint16_t* start;    // [queries][words + 1]: where in its list each word's keys begin
+  float* score;            // scores, then weights
   // Running softmax of each query, over the super-blocks so far: largest score, sum of weights
   // relative to it, weighted sum of values [queries][d_v].
   float* largest;
   float* sum;
-  float* out;
+  float* out;  // on 16 bits: in units of weights and values
+};
+
+// How large rows are.
+struct SparseExtent {
+  float largest_square;  // of the norms
+  float largest;         // of the components
+  float total;           // of all squares: not finite if any element is not
 };
 
 // Rows of a tensor, to be packed.
 struct SparseRows {
   const std::byte* from;
   std::ptrdiff_t stride;  // bytes from row to row
-  int dtype;              // DType as a number
+  Element element;
   int count;
   int d;
   int padded;   // components that are written; zeros from d on
@@ -71,11 +96,24 @@ struct SparseKernels {
   // out += weights * values.
   void (*values)(const SparseTile& tile);
 
+  // The same in fixed point.
+  void (*scores16)(const SparseTile& tile);
+  void (*softmax16)(const SparseTile& tile);
+  void (*values16)(const SparseTile& tile);
+  // What the padded d_v of the rows of 16-bit values is a multiple of.
+  int value_multiple16;
+  SparseExtent (*extent)(const float* rows, int count, int d);
+  void (*quantize_rows)(const float* rows, int count, int d, float scale, std::int16_t* to);
+  void (*quantize_values)(const float* rows, int count, int d, float scale, std::int16_t* to);
+  float (*quantize_query)(const float* query, int d, std::int16_t* to);
+
   // sum += rows, [count][d] packed.
   void (*add_rows)(const float* rows, int count, int d, double* sum);
   // to = from * factor
   void (*scale_sums)(const double* from, double factor, int count, float* to);
   void (*scale_row)(const float* from, float factor, int count, float* to);
+  // The same, to elements of a tensor.
+  void (*store_row)(const float* from, float factor, int count, Element element, std::byte* to);
   float (*dot)(const float* a, const float* b, int count);  // count: a multiple of 16
 };
 

@@ -7,15 +7,64 @@
 
 namespace elsa::cpu::ELSA_CPU_TARGET {
 
-// The positions of the ones of `bits`, plus `base`. Eight at a time, whether there are as many or
-// not: what is too much is overwritten later, and branches that depend on every bit are saved.
-ELSA_INLINE void ListWord(std::uint64_t bits, int ones, std::uint32_t base, std::uint16_t* to) {
-  for (int done = 0; done < ones; done += 8) {
-    for (int i = 0; i < 8; ++i) {
-      // The lowest bit alone must not be 0 here, or its position is undefined.
-      to[done + i] = static_cast<std::uint16_t>(
-          base + static_cast<std::uint32_t>(__builtin_ctzll(bits | (std::uint64_t{1} << 63))));
+// The positions of the ones of every byte, lowest first.
+struct BytePositions {
+  std::uint8_t at[256][8];
+};
+
+constexpr BytePositions MakeBytePositions() {
+  BytePositions table{};
+  for (int byte = 0; byte < 256; ++byte) {
+    int count = 0;
+    for (int bit = 0; bit < 8; ++bit) {
+      if ((byte >> bit & 1) != 0) table.at[byte][count++] = static_cast<std::uint8_t>(bit);
+    }
+  }
+  return table;
+}
+
+alignas(64) inline constexpr BytePositions kBytePositions = MakeBytePositions();
+
+typedef std::uint8_t Bytes8 __attribute__((vector_size(8)));
+typedef std::uint16_t Words8 __attribute__((vector_size(16)));
+
+// The positions of the ones of `bits`, plus `base`, a byte at a time: no branches. Writes up to 8
+// behind the last.
+ELSA_INLINE void ListDense(std::uint64_t bits, std::uint32_t base, std::uint16_t* to) {
+  for (int i = 0; i < 8; ++i) {
+    const std::uint64_t byte = bits >> (8 * i) & 0xff;
+    Bytes8 positions;
+    std::memcpy(&positions, kBytePositions.at[byte], 8);
+    const Words8 entries = __builtin_convertvector(positions, Words8) +
+                           static_cast<std::uint16_t>(base + static_cast<std::uint32_t>(8 * i));
+    std::memcpy(to, &entries, sizeof(entries));
+    to += __builtin_popcountll(byte);
+  }
+}
+
+// The same for few ones. kStep at a time, whether there are as many or not: what is too much is
+// overwritten later, and a branch for every one is saved.
+template <int kStep>
+ELSA_INLINE void ListFew(std::uint64_t bits, int ones, std::uint32_t base, std::uint16_t* to) {
+  for (int done = 0; done < ones; done += kStep) {
+    for (int i = 0; i < kStep; ++i) {
+      // With the highest bit the argument is never 0, whose count is undefined.
+      const int position = __builtin_ctzll(bits | std::uint64_t{1} << 63);
+      to[done + i] = static_cast<std::uint16_t>(base + static_cast<std::uint32_t>(position));
       bits &= bits - 1;
+    }
+  }
+}
+
+template <int kStep>  // 0: dense
+ELSA_INLINE void ListWords(const std::uint64_t* mask, int words, const std::uint16_t* start,
+                           std::uint16_t* list) {
+  for (int w = 0; w < words; ++w) {
+    const std::uint32_t base = static_cast<std::uint32_t>(w) * 64;
+    if constexpr (kStep == 0) {
+      ListDense(mask[w], base, list + start[w]);
+    } else {
+      ListFew<kStep>(mask[w], start[w + 1] - start[w], base, list + start[w]);
     }
   }
 }
@@ -24,11 +73,17 @@ inline int List(const std::uint64_t* mask, int words, std::uint16_t* list, std::
   int count = 0;
   for (int w = 0; w < words; ++w) {
     start[w] = static_cast<std::uint16_t>(count);
-    const int ones = __builtin_popcountll(mask[w]);
-    ListWord(mask[w], ones, static_cast<std::uint32_t>(w) * 64, list + count);
-    count += ones;
+    count += __builtin_popcountll(mask[w]);
   }
   start[words] = static_cast<std::uint16_t>(count);
+  // The switch points were measured on a Zen 3.
+  if (count < 5 * words) {
+    ListWords<4>(mask, words, start, list);
+  } else if (count < 12 * words) {
+    ListWords<8>(mask, words, start, list);
+  } else {
+    ListWords<0>(mask, words, start, list);
+  }
   std::memset(list + count, 0, kSparseGroup * sizeof(*list));
   return count;
 }

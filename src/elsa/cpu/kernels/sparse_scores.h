@@ -109,19 +109,50 @@ ELSA_INLINE void ScoreAnyRows(const float* query, const float* key, int d,
   }
 }
 
+// Fetches a block of rows into the L2 cache, a part with every call.
+class BlockPrefetch {
+ public:
+  // The block of rows behind the one that begins at `word` and ends at `end`, in `calls` parts.
+  ELSA_INLINE BlockPrefetch(const SparseTile& t, const void* rows, std::size_t row_bytes, int end,
+                            int block) {
+    if (!t.prefetch || end >= t.words) return;
+    const int after = end + block < t.words ? end + block : t.words;
+    next_ = static_cast<const char*>(rows) + static_cast<std::size_t>(end) * 64 * row_bytes;
+    left_ = static_cast<std::size_t>(after - end) * 64 * row_bytes / kLine;
+    part_ = left_ / static_cast<std::size_t>(t.queries) + 1;
+  }
+  ELSA_INLINE void Step() {
+    std::size_t lines = part_ < left_ ? part_ : left_;
+    left_ -= lines;
+    for (; lines > 0; --lines) {
+      __builtin_prefetch(next_, 0, 2);
+      next_ += kLine;
+    }
+  }
+
+ private:
+  static constexpr std::size_t kLine = 64;
+  const char* next_ = nullptr;
+  std::size_t left_ = 0;
+  std::size_t part_ = 0;
+};
+
 template <int kD>  // 0: any
 void ScoreSweep(const SparseTile& t) {
   const int stride = t.words + 1;
   for (int word = 0; word < t.words; word += t.key_block) {
     const int end = word + t.key_block < t.words ? word + t.key_block : t.words;
+    BlockPrefetch prefetch(t, t.key, sizeof(float) * static_cast<std::size_t>(t.d), end,
+                           t.key_block);
     for (int i = 0; i < t.queries; ++i) {
+      prefetch.Step();
       // Groups of eight belong to the block in which their first candidate lies.
       const int from = (t.start[i * stride + word] + 7) & ~7;
       const int to = (t.start[i * stride + end] + 7) & ~7;
       if (from >= to) continue;
       const float* query = t.query + static_cast<std::ptrdiff_t>(i) * t.d;
-      const std::uint16_t* list = t.list + i * t.list_stride;
-      float* scores = t.score + i * t.list_stride;
+      const std::uint16_t* list = t.list + t.offset[i];
+      float* scores = t.score + t.offset[i];
       if constexpr (kD == 0) {
         ScoreAnyRows(query, t.key, t.d, list, from, to, scores);
       } else {

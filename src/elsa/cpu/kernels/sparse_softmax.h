@@ -22,6 +22,12 @@ ELSA_INLINE F32 Choose(I32 mask, F32 yes, F32 no) {
 ELSA_INLINE float Largest(const float* scores, int count, float largest) {
   F32 most = Splat(largest);
   int j = 0;
+  F32 second = most;  // two chains
+  for (; j + 2 * kLanes <= count; j += 2 * kLanes) {
+    most = Max(most, Load(scores + j));
+    second = Max(second, Load(scores + j + kLanes));
+  }
+  most = Max(most, second);
   for (; j + kLanes <= count; j += kLanes) most = Max(most, Load(scores + j));
   if (j < count) most = Max(most, Choose(LanesBelow(count - j), Load(scores + j), most));
   return ReduceMax(most);
@@ -29,31 +35,38 @@ ELSA_INLINE float Largest(const float* scores, int count, float largest) {
 
 // Scores become weights; those behind the last become 0.
 ELSA_INLINE float Weights(float* scores, int count, float largest) {
+  constexpr int kAtOnce = 4;
   const F32 shift = Splat(largest);
   F32 sum{};
   int j = 0;
-  for (; j + kLanes <= count; j += kLanes) {
-    const F32 weight = Exp2(Load(scores + j) - shift);
-    Store(scores + j, weight);
-    sum += weight;
+  for (; j + kAtOnce * kLanes <= count; j += kAtOnce * kLanes) {
+    F32 weight[kAtOnce];
+    for (int i = 0; i < kAtOnce; ++i) weight[i] = Load(scores + j + i * kLanes) - shift;
+    Exp2(weight);
+    for (int i = 0; i < kAtOnce; ++i) {
+      Store(scores + j + i * kLanes, weight[i]);
+      sum += weight[i];
+    }
   }
-  if (j < count) {
-    const F32 weight = Choose(LanesBelow(count - j), Exp2(Load(scores + j) - shift), F32{});
+  for (; j < count; j += kLanes) {
+    F32 weight = Exp2(Load(scores + j) - shift);
+    if (j + kLanes > count) weight = Choose(LanesBelow(count - j), weight, F32{});
     Store(scores + j, weight);
     sum += weight;
   }
   return ReduceAdd(sum);
 }
 
-inline void Softmax(const SparseTile& t) {
+template <typename ToWeights>
+ELSA_INLINE void SoftmaxSweep(const SparseTile& t, const ToWeights& weights) {
   const int stride = t.words + 1;
   for (int i = 0; i < t.queries; ++i) {
     const int count = t.start[i * stride + t.words];
     if (count == 0) continue;
-    float* scores = t.score + i * t.list_stride;
+    float* scores = t.score + t.offset[i];
     const float before = t.largest[i];
     const float largest = Largest(scores, count, before);
-    const float sum = Weights(scores, count, largest);
+    const float sum = weights(scores, count, largest);
     float shrink = 1;
     if (!(largest == before)) {
       shrink = Exp2(Splat(before - largest))[0];
@@ -63,6 +76,11 @@ inline void Softmax(const SparseTile& t) {
     t.sum[i] = t.sum[i] * shrink + sum;
     t.largest[i] = largest;
   }
+}
+
+inline void Softmax(const SparseTile& t) {
+  SoftmaxSweep(
+      t, [](float* scores, int count, float largest) { return Weights(scores, count, largest); });
 }
 
 }  // namespace elsa::cpu::ELSA_CPU_TARGET

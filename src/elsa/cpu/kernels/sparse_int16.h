@@ -1,0 +1,416 @@
+// Sparse attention on 16-bit fixed point: scores and weighted sums by multiply-add of pairs, twice
+// the products of an instruction of binary32 and half the bytes of a row.
+//
+// Keys have one scale per head, queries one each, so that norms are kRowNorm at most: by
+// Cauchy-Schwarz no sum of products can overflow 32 bits. Weights are relative to the largest and
+// have 14 bits, values 12: 32 of their products fit, then sums go on in binary32.
+#ifndef ELSA_CPU_KERNELS_SPARSE_INT16_H_
+#define ELSA_CPU_KERNELS_SPARSE_INT16_H_
+
+#include "elsa/cpu/kernels/simd.h"
+#include "elsa/cpu/kernels/sparse.h"
+#include "elsa/cpu/kernels/sparse_scores.h"
+#include "elsa/cpu/kernels/sparse_softmax.h"
+#include "elsa/cpu/kernels/sparse_values.h"
+
+namespace elsa::cpu::ELSA_CPU_TARGET {
+
+typedef std::int16_t I16 __attribute__((vector_size(4 * kLanes)));
+typedef std::int16_t HalfI16 __attribute__((vector_size(2 * kLanes)));
+
+ELSA_INLINE I16 LoadI16(const std::int16_t* from) {
+  I16 x;
+  std::memcpy(&x, from, sizeof(x));
+  return x;
+}
+
+// To the nearest whole number; |x| < 2^22.
+ELSA_INLINE I32 Round(F32 x) {
+#if defined(__AVX512F__)
+  return (I32)_mm512_cvtps_epi32((__m512)x);
+#elif defined(__AVX2__)
+  return (I32)_mm256_cvtps_epi32((__m256)x);
+#else
+  F32 whole;
+  return NearestInt(x, &whole);
+#endif
+}
+
+ELSA_INLINE F32 ToFloat(I32 x) { return __builtin_convertvector(x, F32); }
+
+// sums[i] + a[2i] * b[2i] + a[2i + 1] * b[2i + 1]
+ELSA_INLINE I32 AddPairProducts(I32 sums, I16 a, I16 b) {
+#if defined(__AVX512VNNI__)
+  return (I32)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512F__)
+  return sums + (I32)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return sums + (I32)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__ARM_NEON)
+  const int16x8_t x = (int16x8_t)a;
+  const int16x8_t y = (int16x8_t)b;
+  const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
+  const int32x4_t high = vmull_s16(vget_high_s16(x), vget_high_s16(y));
+  return sums + (I32)vpaddq_s32(low, high);
+#elif defined(__SSE2__)
+  return sums + (I32)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  for (int i = 0; i < kLanes; ++i) sums[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+  return sums;
+#endif
+}
+
+// a0 b0 a1 b1 a2 b2 a3 b3 of every 128 bits; High: a4 b4 ... a7 b7.
+ELSA_INLINE I16 PairLow(I16 a, I16 b) {
+#if defined(__AVX512F__)
+  return (I16)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (I16)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b);
+#else
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#endif
+}
+ELSA_INLINE I16 PairHigh(I16 a, I16 b) {
+#if defined(__AVX512F__)
+  return (I16)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (I16)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b);
+#else
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+}
+
+// ---- rows ----
+
+inline SparseExtent Extent(const float* rows, int count, int d) {
+  SparseExtent extent{0, 0, 0};
+  F32 largest{};
+  for (int i = 0; i < count; ++i) {
+    F32 squares{};
+    for (int c = 0; c < d; c += kLanes) {
+      const F32 x = Load(rows + c);
+      squares = Fma(x, x, squares);
+      largest = Max(largest, (F32)((I32)x & SplatInt(0x7fffffff)));
+    }
+    const float square = ReduceAdd(squares);
+    extent.total += square;
+    if (square > extent.largest_square) extent.largest_square = square;
+    rows += d;
+  }
+  extent.largest = ReduceMax(largest);
+  return extent;
+}
+
+inline void QuantizeRows(const float* rows, int count, int d, float scale, std::int16_t* to) {
+  const F32 factor = Splat(scale);
+  for (std::ptrdiff_t c = 0; c < static_cast<std::ptrdiff_t>(count) * d; c += kLanes) {
+    const HalfI16 x = __builtin_convertvector(Round(Load(rows + c) * factor), HalfI16);
+    std::memcpy(to + c, &x, sizeof(x));
+  }
+}
+
+// Rows of values are stored so that PairLow and PairHigh of two rows have their components in
+// order: by fours, alternately from the first and the second half of a vector.
+inline void QuantizeValues(const float* rows, int count, int d, float scale, std::int16_t* to) {
+  const F32 factor = Splat(scale);
+  const std::ptrdiff_t all = static_cast<std::ptrdiff_t>(count) * d;
+  for (std::ptrdiff_t block = 0; block < all; block += 2 * kLanes) {
+    for (int half = 0; half < 2; ++half) {
+      const F32 from = Load(rows + block + half * kLanes);
+      const HalfI16 x = __builtin_convertvector(Round(from * factor), HalfI16);
+      for (int four = 0; four < kLanes / 4; ++four) {
+        std::memcpy(to + block + 8 * four + 4 * half,
+                    reinterpret_cast<const std::int16_t*>(&x) + 4 * four, 8);
+      }
+    }
+  }
+}
+
+// One query to fixed point; what its integer products are to be multiplied by to become scores,
+// apart from the keys' scale. NaN if the query is not finite.
+inline float QuantizeQuery(const float* query, int d, std::int16_t* to) {
+  F32 most{};
+  for (int c = 0; c < d; c += kLanes) {
+    most = Max(most, (F32)((I32)Load(query + c) & SplatInt(0x7fffffff)));
+  }
+  const float largest = ReduceMax(most);
+  F32 squares{};  // relative to the largest: cannot overflow
+  const F32 inverse = Splat(largest > 1e-30f ? 1 / largest : 0.0f);
+  for (int c = 0; c < d; c += kLanes) {
+    const F32 x = Load(query + c) * inverse;
+    squares = Fma(x, x, squares);
+  }
+  const float square = ReduceAdd(squares);
+  if (!(square > 0)) {
+    std::memset(to, 0, static_cast<std::size_t>(d) * sizeof(*to));
+    return square;  // 0 or NaN
+  }
+  const float norm = __builtin_sqrtf(square);
+  const float unit = kRowNorm / norm < kRowLargest ? kRowNorm / norm : kRowLargest;
+  QuantizeRows(query, 1, d, unit / largest, to);
+  return largest / unit;
+}
+
+// ---- scores ----
+
+#if defined(__AVX2__)
+
+// 256 bits on every such target: as fast as 512 here, without a fold.
+inline constexpr int kScoreLanes = 16;
+typedef __m256i PairSums;
+
+ELSA_INLINE __m256i ScoreVector(const std::int16_t* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+ELSA_INLINE PairSums AddScoreProducts(PairSums sums, __m256i a, __m256i b) {
+#if defined(__AVX512VNNI__)
+  return _mm256_dpwssd_epi32(sums, a, b);
+#else
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
+#endif
+}
+ELSA_INLINE PairSums FirstScoreProducts(__m256i a, __m256i b) { return _mm256_madd_epi16(a, b); }
+
+ELSA_INLINE __m256i AddIntHalves(__m256i a, __m256i b) {
+  return _mm256_add_epi32(_mm256_blend_epi32(a, b, 0xf0), _mm256_permute2x128_si256(a, b, 0x21));
+}
+ELSA_INLINE __m256i AddIntQuarters(__m256i a, __m256i b) {
+  const __m256 cross =
+      _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), _MM_SHUFFLE(1, 0, 3, 2));
+  return _mm256_add_epi32(_mm256_blend_epi32(a, b, 0xcc), _mm256_castps_si256(cross));
+}
+
+template <bool kAdd, typename PartAt>
+ELSA_INLINE void ReduceInt8(const PartAt& part, float factor, float* scores) {
+  const __m256i a = AddIntQuarters(AddIntHalves(part(0), part(4)), AddIntHalves(part(1), part(5)));
+  const __m256i b = AddIntQuarters(AddIntHalves(part(2), part(6)), AddIntHalves(part(3), part(7)));
+  const __m256 sums =
+      _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_hadd_epi32(a, b)), _mm256_set1_ps(factor));
+  _mm256_storeu_ps(scores, kAdd ? _mm256_add_ps(sums, _mm256_loadu_ps(scores)) : sums);
+}
+
+#else
+
+inline constexpr int kScoreLanes = 2 * kLanes;
+typedef I32 PairSums;
+
+ELSA_INLINE I16 ScoreVector(const std::int16_t* from) { return LoadI16(from); }
+ELSA_INLINE PairSums AddScoreProducts(PairSums sums, I16 a, I16 b) {
+  return AddPairProducts(sums, a, b);
+}
+ELSA_INLINE PairSums FirstScoreProducts(I16 a, I16 b) { return AddPairProducts(I32{}, a, b); }
+
+template <bool kAdd, typename PartAt>
+ELSA_INLINE void ReduceInt8(const PartAt& part, float factor, float* scores) {
+  const auto pair = [&](I32 a, I32 b) {
+    return __builtin_shufflevector(a, b, 0, 1, 6, 7) + __builtin_shufflevector(a, b, 2, 3, 4, 5);
+  };
+  for (int half = 0; half < 8; half += 4) {
+    const I32 a = pair(part(half), part(half + 1));
+    const I32 b = pair(part(half + 2), part(half + 3));
+    const I32 whole =
+        __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+    F32 sums = ToFloat(whole) * Splat(factor);
+    if (kAdd) sums += Load(scores + half);
+    Store(scores + half, sums);
+  }
+}
+
+#endif
+
+template <int kVectors, bool kAdd>
+ELSA_INLINE void ScoreGroups16(const std::int16_t* query, const std::int16_t* key,
+                               std::ptrdiff_t pitch, float factor, const std::uint16_t* list,
+                               int from, int to, float* scores) {
+  decltype(ScoreVector(query)) q[kVectors];
+  for (int v = 0; v < kVectors; ++v) q[v] = ScoreVector(query + v * kScoreLanes);
+  for (int j = from; j < to; j += 8) {
+    const auto part = [&](int i) {
+      const std::int16_t* row = key + list[j + i] * pitch;
+      PairSums sums = FirstScoreProducts(q[0], ScoreVector(row));
+      for (int v = 1; v < kVectors; ++v) {
+        sums = AddScoreProducts(sums, q[v], ScoreVector(row + v * kScoreLanes));
+      }
+      return sums;
+    };
+    ReduceInt8<kAdd>(part, factor, scores + j);
+  }
+}
+
+template <int kD, int kFrom>
+ELSA_INLINE void ScoreRows16(const std::int16_t* query, const std::int16_t* key, float factor,
+                             const std::uint16_t* list, int from, int to, float* scores) {
+  constexpr int kLeft = (kD - kFrom) / kScoreLanes;
+  constexpr int kVectors = kLeft < 8 ? kLeft : 8;
+  ScoreGroups16<kVectors, (kFrom > 0)>(query + kFrom, key + kFrom, kD, factor, list, from, to,
+                                       scores);
+  constexpr int kNext = kFrom + kVectors * kScoreLanes;
+  if constexpr (kNext < kD) ScoreRows16<kD, kNext>(query, key, factor, list, from, to, scores);
+}
+
+ELSA_INLINE void ScoreAnyRows16(const std::int16_t* query, const std::int16_t* key, int d,
+                                float factor, const std::uint16_t* list, int from, int to,
+                                float* scores) {
+  ScoreGroups16<32 / kScoreLanes, false>(query, key, d, factor, list, from, to, scores);
+  for (int c = 32; c < d; c += 32) {
+    ScoreGroups16<32 / kScoreLanes, true>(query + c, key + c, d, factor, list, from, to, scores);
+  }
+}
+
+template <int kD>  // 0: any
+void ScoreSweep16(const SparseTile& t) {
+  const int stride = t.words + 1;
+  for (int word = 0; word < t.words; word += t.key_block) {
+    const int end = word + t.key_block < t.words ? word + t.key_block : t.words;
+    BlockPrefetch prefetch(t, t.key16, 2 * static_cast<std::size_t>(t.d), end, t.key_block);
+    for (int i = 0; i < t.queries; ++i) {
+      prefetch.Step();
+      const int from = (t.start[i * stride + word] + 7) & ~7;
+      const int to = (t.start[i * stride + end] + 7) & ~7;
+      if (from >= to) continue;
+      const std::int16_t* query = t.query16 + static_cast<std::ptrdiff_t>(i) * t.d;
+      const std::uint16_t* list = t.list + t.offset[i];
+      float* scores = t.score + t.offset[i];
+      const float factor = t.query_factor[i];
+      if constexpr (kD == 0) {
+        ScoreAnyRows16(query, t.key16, t.d, factor, list, from, to, scores);
+      } else {
+        ScoreRows16<kD, 0>(query, t.key16, factor, list, from, to, scores);
+      }
+    }
+  }
+}
+
+inline void Scores16(const SparseTile& tile) {
+  switch (tile.d) {
+    case 32:
+      return ScoreSweep16<32>(tile);
+    case 64:
+      return ScoreSweep16<64>(tile);
+    case 80:
+      return ScoreSweep16<80>(tile);
+    case 96:
+      return ScoreSweep16<96>(tile);
+    case 128:
+      return ScoreSweep16<128>(tile);
+    default:
+      return ScoreSweep16<0>(tile);
+  }
+}
+
+// ---- softmax ----
+
+// Two vectors of whole numbers as 16 bits, in order.
+ELSA_INLINE I16 Narrow(I32 a, I32 b) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  return (I16)_mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)a, (__m256i)b), 0xd8);
+#else
+  const HalfI16 low = __builtin_convertvector(a, HalfI16);
+  const HalfI16 high = __builtin_convertvector(b, HalfI16);
+  I16 both;
+  std::memcpy(&both, &low, sizeof(low));
+  std::memcpy(reinterpret_cast<std::byte*>(&both) + sizeof(low), &high, sizeof(high));
+  return both;
+#endif
+}
+
+// Scores become weights of 16 bits, in the same memory, packed; zeros behind the last up to the
+// next multiple of 2 * kLanes. Returns the sum before rounding.
+ELSA_INLINE float Weights16(float* scores, int count, float largest) {
+  const F32 shift = Splat(largest);
+  const F32 one = Splat(kWeightOne);
+  auto* to = reinterpret_cast<std::byte*>(scores);
+  F32 sum[2] = {};
+  for (int j = 0; j < count; j += 2 * kLanes) {
+    F32 weight[2] = {Load(scores + j) - shift, Load(scores + j + kLanes) - shift};
+    Exp2(weight);
+    if (j + 2 * kLanes > count) {
+      weight[0] = Choose(LanesBelow(count - j), weight[0], F32{});
+      weight[1] = Choose(LanesBelow(count - j - kLanes), weight[1], F32{});
+    }
+    sum[0] += weight[0];
+    sum[1] += weight[1];
+    const I16 packed = Narrow(Round(weight[0] * one), Round(weight[1] * one));
+    std::memcpy(to + static_cast<std::ptrdiff_t>(j) * 2, &packed, sizeof(packed));
+  }
+  return ReduceAdd(sum[0] + sum[1]);
+}
+
+inline void Softmax16(const SparseTile& t) {
+  SoftmaxSweep(
+      t, [](float* scores, int count, float largest) { return Weights16(scores, count, largest); });
+}
+
+// ---- values ----
+
+template <int kVectors>  // of 2 * kLanes components
+ELSA_INLINE void AddValues16(const std::int16_t* value, std::ptrdiff_t pitch,
+                             const std::uint16_t* list, const std::int16_t* weights, int from,
+                             int to, float* out) {
+  I32 sums[2 * kVectors] = {};
+  for (int j = from; j < to; j += 2) {
+    const std::int16_t* a = value + list[j] * pitch;
+    const std::int16_t* b = value + list[j + 1] * pitch;
+    std::int32_t pair;
+    std::memcpy(&pair, weights + j, sizeof(pair));
+    const I16 both = (I16)SplatInt(pair);
+    for (int v = 0; v < kVectors; ++v) {
+      const I16 x = LoadI16(a + 2 * v * kLanes);
+      const I16 y = LoadI16(b + 2 * v * kLanes);
+      sums[2 * v] = AddPairProducts(sums[2 * v], both, PairLow(x, y));
+      sums[2 * v + 1] = AddPairProducts(sums[2 * v + 1], both, PairHigh(x, y));
+    }
+  }
+  for (int v = 0; v < 2 * kVectors; ++v) {
+    Store(out + v * kLanes, Load(out + v * kLanes) + ToFloat(sums[v]));
+  }
+}
+
+template <int kD>  // 0: any
+void ValueSweep16(const SparseTile& t) {
+  constexpr int kVectors = PassVectors((kD == 0 ? 32 : kD) / kLanes / 2, kRegisters * 3 / 8);
+  const int stride = t.words + 1;
+  for (int word = 0; word < t.words; word += t.value_block) {
+    const int end = word + t.value_block < t.words ? word + t.value_block : t.words;
+    BlockPrefetch prefetch(t, t.value16, 2 * static_cast<std::size_t>(t.d_v), end, t.value_block);
+    for (int i = 0; i < t.queries; ++i) {
+      prefetch.Step();
+      // Pairs belong to the block in which their first candidate lies.
+      const int from = (t.start[i * stride + word] + 1) & ~1;
+      const int to = (t.start[i * stride + end] + 1) & ~1;
+      const std::uint16_t* list = t.list + t.offset[i];
+      const auto* weights = reinterpret_cast<const std::int16_t*>(t.score + t.offset[i]);
+      const int d_v = kD == 0 ? t.d_v : kD;
+      float* out = t.out + static_cast<std::ptrdiff_t>(i) * d_v;
+      for (int first = from; first < to; first += kWeightsAtOnce) {
+        const int last = first + kWeightsAtOnce < to ? first + kWeightsAtOnce : to;
+        for (int c = 0; c < d_v; c += 2 * kVectors * kLanes) {
+          AddValues16<kVectors>(t.value16 + c, d_v, list, weights, first, last, out + c);
+        }
+      }
+    }
+  }
+}
+
+inline void Values16(const SparseTile& tile) {
+  switch (tile.d_v) {
+    case 32:
+      return ValueSweep16<32>(tile);
+    case 64:
+      return ValueSweep16<64>(tile);
+#if !defined(__AVX512F__)
+    case 80:
+      return ValueSweep16<80>(tile);
+#endif
+    case 96:
+      return ValueSweep16<96>(tile);
+    case 128:
+      return ValueSweep16<128>(tile);
+    default:
+      return ValueSweep16<0>(tile);
+  }
+}
+
+}  // namespace elsa::cpu::ELSA_CPU_TARGET
+
+#endif  // ELSA_CPU_KERNELS_SPARSE_INT16_H_
