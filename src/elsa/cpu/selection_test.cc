@@ -325,5 +325,229 @@ TEST(Selection, EqualsTheReferenceInThousandsOfSmallCases) {
   }
 }
 
+// One head of n queries and keys, fit for every rule.
+Case LargeCase(std::int64_t n, std::int64_t d, std::int64_t k, HashKind kind, double t) {
+  Case c;
+  c.problem = RandomProblem({1, 1, 1, n, n, d, 8}, n + k);
+  c.plan = TestPlan(d, k, 1, t, kind);
+  return c;
+}
+
+TEST(Selection, EqualsTheReferenceOnAThousandKeys) {
+  const std::int64_t n = Rounds(1000, 300);
+  for (const std::int64_t k : {32, 64, 128, 256}) {
+    Case plain = LargeCase(n, 64, k, HashKind::kKronecker3, 0.25);
+    const double share = CheckCase(plain, 1000);
+    EXPECT_TRUE(share > 0.01 && share < 0.6) << "k = " << k << ": kept " << share;
+    Case causal = LargeCase(n, 32, k, HashKind::kDense, 0.2);
+    causal.problem.causal = true;
+    CheckCase(causal);
+  }
+  Case masked = LargeCase(n, 64, 64, HashKind::kHadamard, 0.2);
+  AddRandomMask(masked.problem, 0.1, 3);
+  CheckCase(masked);
+  Case gap = LargeCase(n, 64, 64, HashKind::kKronecker2, 1.5);
+  gap.plan.rule = Rule::kGap;
+  CheckCase(gap);
+  Case wide = LargeCase(n, 40, 1100, HashKind::kGaussian, 0.2);
+  CheckCase(wide);
+}
+
+TEST(Selection, EqualsTheReferenceWhereTheLargestNormRisesWithEveryKey) {
+  Case c = LargeCase(600, 16, 64, HashKind::kKronecker3, 0.3);
+  c.problem.causal = true;
+  for (std::int64_t j = 0; j < 600; ++j) {
+    for (std::int64_t i = 0; i < 16; ++i) {
+      c.problem.key(0, 0, j, i) *= 1 + 0.02f * static_cast<float>(j);
+    }
+  }
+  CheckCase(c);
+}
+
+TEST(Selection, EqualsTheReferenceOnPackedSequences) {
+  // Six sequences in one: a mask of blocks, so that K_max differs between them.
+  Case c = LargeCase(600, 32, 64, HashKind::kKronecker3, 0.3);
+  c.problem.mask = reference::Tensor<std::uint8_t>(c.problem.pairs());
+  for (std::int64_t i = 0; i < 600; ++i) {
+    for (std::int64_t j = 0; j < 600; ++j) c.problem.mask(0, 0, i, j) = i / 100 == j / 100 ? 1 : 0;
+  }
+  CheckCase(c);
+}
+
+TEST(Selection, SamplesTheKeptFractionAndAlwaysTheSame) {
+  Case c = LargeCase(700, 64, 64, HashKind::kKronecker3, 0.25);
+  const double kept = CheckCase(c);
+  const Inputs in = c.EngineInputs();
+  for (Target target : RunningTargets()) {
+    const KernelSet& kernels = KernelsOf(target);
+    const auto hash = MakeHashProgram(c.plan.hash, 64);
+    const auto keys = MakeKeySketch(in, c.plan, hash, 0, 0, kernels);
+    const HeadSelection selection(in, c.plan, 0, 0, 0, keys, kernels);
+    const double sampled = selection.SampleKeptFraction();
+    // 21 queries; the shares of single queries differ by about 0.05.
+    EXPECT_NEAR(sampled, kept, 0.05) << Name(target);
+    EXPECT_EQ(sampled, selection.SampleKeptFraction()) << Name(target);
+  }
+}
+
+// ---- the kernels, one by one ----
+
+TEST(HashRows, EqualsTheReference) {
+  Random random(5);
+  const std::int64_t sizes[][2] = {{1, 1},   {7, 7},    {7, 20},   {32, 32},   {64, 64},
+                                   {64, 32}, {80, 100}, {96, 96},  {100, 256}, {128, 128},
+                                   {50, 65}, {256, 64}, {24, 150}, {13, 13}};
+  for (const auto& [d, k] : sizes) {
+    for (HashKind kind : kKinds) {
+      for (const std::int64_t hash_d : {d, d + 3}) {
+        const HashSpec hash = reference::MakeHash(kind, hash_d, k, d + k);
+        const std::int64_t count = 1 + static_cast<std::int64_t>(random.Below(40));
+        const std::int64_t stride = d + static_cast<std::int64_t>(random.Below(3));
+        const auto dtype = static_cast<DType>(random.Below(3));
+        std::vector<float> rows(count * d);
+        std::vector<float> origin(d);
+        // One element off alignment, and nothing after the last row.
+        std::vector<float> floats(1 + (count - 1) * stride + d);
+        std::vector<std::uint16_t> halves(floats.size());
+        for (float& x : origin) x = static_cast<float>(random.Normal());
+        const bool centred = random.Below(2) == 0;
+        for (std::int64_t i = 0; i < count * d; ++i) {
+          float x = static_cast<float>(random.Normal());
+          if (random.Below(50) == 0) x *= 1e-40f;
+          if (random.Below(500) == 0) x = random.Below(2) == 0 ? kNaN : kInfinity;
+          const std::int64_t at = 1 + i / d * stride + i % d;
+          halves[at] = dtype == DType::kF16 ? ToF16(x) : ToBf16(x);
+          if (dtype == DType::kF16) x = FromF16(halves[at]);
+          if (dtype == DType::kBf16) x = FromBf16(halves[at]);
+          floats[at] = x;
+          rows[i] = centred ? x - origin[i % d] : x;
+        }
+        const auto* data = dtype == DType::kF32
+                               ? reinterpret_cast<const std::byte*>(floats.data() + 1)
+                               : reinterpret_cast<const std::byte*>(halves.data() + 1);
+        const reference::HashBits expected = reference::HashVectors(hash, rows, d);
+        const auto program = MakeHashProgram(hash, d);
+        for (Target target : RunningTargets()) {
+          reference::HashBits bits(expected.size(), 77);
+          std::vector<float> norms(count, -1.0f);
+          HashRows(*program, KernelsOf(target), {data, static_cast<int>(dtype), stride, count},
+                   centred ? origin.data() : nullptr, bits.data(), norms.data());
+          const std::string where = std::string(Name(target)) + " " + std::string(Name(kind)) +
+                                    " d=" + std::to_string(d) + " k=" + std::to_string(k) +
+                                    " rows=" + std::to_string(count) + " " +
+                                    std::string(Name(dtype));
+          ASSERT_EQ(bits, expected) << where;
+          for (std::int64_t i = 0; i < count; ++i) {
+            const float norm = reference::Norm(std::span(rows).subspan(i * d, d));
+            ASSERT_TRUE(norms[i] == norm || (std::isnan(norm) && std::isnan(norms[i])))
+                << where << " row " << i << ": " << norms[i] << " for " << norm;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CutOffs, DecideAsTheTableForEveryDistance) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  std::vector<float> norms = {0,    1e-45f, 3e-45f, 1e-40f, 1.2e-38f, 1e-20f,    0.3f,       1,
+                              1.5f, 2,      1e20f,  kMost,  kNaN,     kInfinity, 0.99999994f};
+  Random random(9);
+  for (int i = 0; i < 1200; ++i) norms.push_back(static_cast<float>(std::abs(random.Normal())));
+  for (const std::int64_t k : {1, 7, 64, 100, 256}) {
+    for (const double theta_bias : {0.0, 0.127, 0.8, -0.2}) {
+      const std::vector<float> cosines = reference::CosineTable(k, theta_bias);
+      std::vector<float> cuts = {0, -0.0f, 1e-45f, -1e-45f, 1e-39f, 0.2f,      -0.2f,
+                                 1, -1.0f, kMost,  -kMost,  kNaN,   kInfinity, -kInfinity};
+      // Ties: cuts that are products of the table.
+      for (int i = 0; i < 12; ++i) {
+        cuts.push_back(norms[random.Below(norms.size())] * cosines[random.Below(k + 1)]);
+      }
+      for (float cut : cuts) {
+        for (Target target : RunningTargets()) {
+          std::vector<std::int16_t> cut_offs(norms.size(), 99);
+          KernelsOf(target).select->cut_offs(norms.data(), static_cast<std::int64_t>(norms.size()),
+                                             cosines.data(), k, cut, cut_offs.data());
+          for (std::size_t j = 0; j < norms.size(); ++j) {
+            for (std::int64_t h = 0; h <= k; ++h) {
+              const bool keep = !std::isfinite(norms[j]) || norms[j] * cosines[h] > cut;
+              ASSERT_EQ(h <= cut_offs[j], keep)
+                  << Name(target) << " k=" << k << " norm=" << norms[j] << " cut=" << cut
+                  << " theta_bias=" << theta_bias << " distance=" << h;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Hashes at every distance from the queries, and cut-offs around it.
+TEST(Filters, KeepWhatIsWithinTheCutOff) {
+  Random random(11);
+  for (const std::int64_t k : {1, 2, 7, 31, 32, 33, 63, 64, 65, 100, 128, 129, 200, 256, 300}) {
+    const std::int64_t words = (k + 63) / 64;
+    const std::int64_t count = 517;
+    constexpr std::int64_t kQueries = 5;
+    std::vector<std::uint64_t> queries(kQueries * words);
+    std::vector<std::uint64_t> keys(count * words);
+    std::vector<std::int16_t> cut_offs(count);
+    for (std::int64_t i = 0; i < kQueries * k; ++i) {
+      queries[i / k * words + i % k / 64] |= (random.Next() & 1) << (i % k % 64);
+    }
+    for (std::int64_t j = 0; j < count; ++j) {
+      const auto distance = static_cast<std::int64_t>(random.Below(k + 1));
+      std::copy_n(&queries[j % kQueries * words], words, &keys[j * words]);
+      for (std::int64_t i = 0; i < distance; ++i) {
+        const std::int64_t bit = (j * 7 + i) % k;
+        keys[j * words + bit / 64] ^= std::uint64_t{1} << (bit % 64);
+      }
+      const std::int64_t cut = random.Below(8) == 0
+                                   ? static_cast<std::int64_t>(random.Below(k + 2)) - 1
+                                   : distance + static_cast<std::int64_t>(random.Below(3)) - 1;
+      cut_offs[j] = static_cast<std::int16_t>(std::min(cut, k));
+    }
+    const auto within = [&](std::int64_t q, std::int64_t j) {
+      return reference::HammingDistance(std::span(queries).subspan(q * words, words),
+                                        std::span(keys).subspan(j * words, words)) <= cut_offs[j];
+    };
+    for (Target target : RunningTargets()) {
+      const SelectKernels& select = *KernelsOf(target).select;
+      const std::string where = std::string(Name(target)) + " k=" + std::to_string(k);
+      for (std::int64_t q = 0; q < kQueries; ++q) {
+        std::vector<std::uint64_t> mask((count + 63) / 64, ~std::uint64_t{0});
+        select.filter_rows(&queries[q * words], keys.data(), cut_offs.data(), count, words,
+                           mask.data());
+        for (std::int64_t j = 0; j < static_cast<std::int64_t>(mask.size()) * 64; ++j) {
+          ASSERT_EQ((mask[j / 64] >> (j % 64)) & 1, j < count && within(q, j) ? 1u : 0u)
+              << where << " rows, query " << q << " key " << j;
+        }
+      }
+      const SelectKernels::FilterSizes sizes = select.filter_sizes(k);
+      ASSERT_EQ(sizes.table_bytes == 0, k > 256) << where;
+      if (sizes.table_bytes == 0) continue;
+      Buffer buffers[3];
+      auto* table = buffers[0].Get<std::byte>(sizes.table_bytes);
+      auto* limits = buffers[1].Get<std::byte>(sizes.limit_bytes);
+      auto* patterns = buffers[2].Get<std::uint16_t>(kQueries * sizes.patterns + 15);
+      select.query_patterns(queries.data(), kQueries, k, patterns);
+      const std::int64_t block = select.block_keys;
+      for (std::int64_t first = 0; first < count; first += block) {
+        const std::int64_t here = std::min(block, count - first);
+        select.build_table(&keys[first * words], here, k, table);
+        select.build_limits(&cut_offs[first], here, k, limits);
+        std::vector<std::uint64_t> masks(kQueries * block / 64);
+        select.filter_block(table, limits, patterns, kQueries, k, masks.data(), block / 64);
+        for (std::int64_t i = 0; i < kQueries * block; ++i) {
+          const std::int64_t q = i / block;
+          const std::int64_t j = first + i % block;
+          ASSERT_EQ((masks[i / 64] >> (i % 64)) & 1, j < count && within(q, j) ? 1u : 0u)
+              << where << " planes, query " << q << " key " << j;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace elsa::cpu
