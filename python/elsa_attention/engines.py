@@ -66,14 +66,20 @@ class Engine:
             )
         if random_keys_seed is not None:
             random_keys_seed = integer("random_keys_seed", random_keys_seed, 0, 2**64 - 1)
+        if name == "cpu":
+            cpu.require_words(precision, select)
         count = thread_count(threads)
         return cls(name, accelerator, count, measure_mass, random_keys_seed, precision, select)
+
+    @property
+    def cpu_options(self) -> tuple[int, str, str]:
+        """What the functions of the engine cpu take: threads, precision, select."""
+        return self.threads, self.precision, self.select
 
     def attend(self, inputs: Inputs, plan: Plan | None, layer: int, out: np.ndarray) -> Outcome:
         """Writes attention into `out` [batch, heads, n_q, d_v]."""
         if self.name == "cpu":
-            options = (self.threads, self.precision, self.select)
-            return Outcome(cpu.attend(inputs, plan, layer, out, options))
+            return Outcome(cpu.attend(inputs, plan, layer, out, self.cpu_options))
         if self.accelerator is None:
             return Outcome(
                 inputs.attend(

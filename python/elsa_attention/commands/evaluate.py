@@ -69,8 +69,21 @@ def _parser() -> Parser:
     parser.add_argument(
         "--engine",
         default="reference",
-        help="reference: floating point; fixed: the accelerator's values; sim: also its cycles "
-        "and energy (default: reference)",
+        help="reference: floating point; cpu: the same keys, fast; fixed: the accelerator's "
+        "values; sim: also its cycles and energy (default: reference)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "16bit", "int8"),
+        default="auto",
+        help="with cpu: of keys and values (default: auto, that of the model's tensors)",
+    )
+    parser.add_argument(
+        "--select",
+        choices=("auto", "always"),
+        default="always",
+        help="with cpu: auto computes a head exactly where that is as fast (default: always, "
+        "which shows what the plan costs)",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="with fixed and sim: the machine (default: the paper's)"
@@ -99,8 +112,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     task = tasks.make(name, args.data, args.limit)
     accelerator = _accelerator(args)
     chosen = [_VARIANT_NAMES[v] for v in args.variants] if args.variants else list(VARIANTS)
-    if accelerator is not None and not args.variants:
-        chosen = ["paper", "paper + mean row"][: 1 + (accelerator.config.remainder == "mean")]
+    if args.engine != "reference" and not args.variants:
+        has_mean = accelerator is None or accelerator.config.remainder == "mean"
+        chosen = ["paper", "paper + mean row"][: 1 + has_mean]
     loaded = load(args.model)
     with progress(f"evaluate {loaded.name}", 1) as done:
         plans = learn(loaded, task, args.p, accelerator=accelerator, threads=args.threads)
@@ -112,6 +126,8 @@ def _evaluate(args: argparse.Namespace) -> None:
             engine=args.engine,
             accelerator=accelerator,
             threads=args.threads,
+            precision=args.precision,
+            select=args.select,
             progress=lambda label, step, total: done(step / total),
         )
     if args.json:
@@ -123,14 +139,16 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _accelerator(args: argparse.Namespace) -> Accelerator | None:
     """The machine of the engine; None for the engine without one. Refuses what it has not."""
     require_engine(args.engine)
-    if args.engine == "reference":
+    if "random" in (args.variants or ()) and args.engine != "reference":
+        raise ValueError(f"--variant random: expected --engine reference, got {args.engine}")
+    if args.precision != "auto" and args.engine != "cpu":
+        raise ValueError(f"--precision: expected it with --engine cpu, got {args.engine}")
+    if args.engine in ("reference", "cpu"):
         for option in ("config", "formats"):
             if getattr(args, option) is not None:
                 raise ValueError(f"--{option}: expected it with --engine fixed or sim, got neither")
         return None
     accelerator = Accelerator(args.config, formats=args.formats)
-    if "random" in (args.variants or ()):
-        raise ValueError(f"--variant random: expected --engine reference, got {args.engine}")
     if "mean-row" in (args.variants or ()) and accelerator.config.remainder != "mean":
         raise ValueError(
             "--variant mean-row: expected a machine with remainder = mean, got "

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from elsa_attention._tensors import Tensor
+from elsa_attention.hf.masks import Visible, VisibleOfPass
 from elsa_attention.inputs import Inputs, skip_padding
 
 if TYPE_CHECKING:
@@ -93,15 +94,24 @@ class Attachment:
     def _attend(self, layer: int, call: Call) -> Tensor:
         raise NotImplementedError
 
+    def visible(self, call: Call) -> Visible:
+        """What the queries of the call may see, found out once per pass and mask."""
+        if not hasattr(self._thread, "visible"):
+            self._thread.visible = VisibleOfPass()  # a layer called on its own
+        query, mask = call.tensors[0], call.tensors[3]
+        return self._thread.visible(mask, query.shape[0])
+
     def _begin(self, *_: Any) -> None:
-        self._thread.layer = 0
+        self._restart()
         self._thread.called = False
 
     def _restart(self, *_: Any) -> None:
         self._thread.layer = 0
+        self._thread.visible = VisibleOfPass()
 
     def _end(self, *_: Any) -> None:
         # Whatever kept the calls away, an approximation that silently does not happen is a lie.
+        self._thread.visible = VisibleOfPass()
         if current(self._model()) is self and not self._thread.called:
             raise RuntimeError(
                 "elsa: expected the model's attention to call "

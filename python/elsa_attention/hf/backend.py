@@ -11,12 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from elsa_attention import _core, cpu
 from elsa_attention._tensors import Tensor, mask_array, result_like, without_gradient
 from elsa_attention.hf import attachment
+from elsa_attention.hf.masks import Visible
 from elsa_attention.inputs import Inputs, prepare
+from elsa_attention.plan import Plan
+from elsa_attention.stats import CallStats
 
 NAME = "elsa"
 
+_MOST_COMPONENTS = 256  # of a row, to the CPU engine
 # Terms of other attentions that would change the result; None is how models say "not used".
 _UNKNOWN_TERMS = ("softcap", "s_aux", "cache", "block_mask", "head_mask")
 
@@ -128,9 +133,51 @@ class Call:
 
         return without_gradient(compute, *self.tensors)
 
-    def exact(self, threads: int = 0) -> Tensor:
-        """Exact attention, [batch, n_q, heads, d_v]."""
-        return self.compute(lambda inputs, out: inputs.attend(None, 0, out, threads))
+    def by_cpu(
+        self, seen: Visible, plan: Plan | None, layer: int, options: tuple[int, str, str]
+    ) -> tuple[Tensor, CallStats]:
+        """By the CPU engine, on the model's own tensors: [batch, n_q, heads, d_v], and counts.
+
+        options: threads, precision, select.
+        """
+        query, key, value, _, bias = self.tensors
+        mask = seen.mask
+        if mask is not None and bias is not None and mask.is_floating_point():
+            mask, bias = None, mask + bias
+        report: Any = NotImplemented
+
+        def compute() -> Tensor:
+            nonlocal report
+            batch, heads, n_q, _ = query.shape
+            out = query.new_empty(batch, n_q, heads, value.shape[-1])
+            report = _core.cpu_attention(
+                query, key, value, mask, bias, seen.query_lengths, seen.key_lengths, self.scale,
+                self.causal or seen.causal, True, None if plan is None else plan.native, layer,
+                out.transpose(1, 2), None, *options, True,
+            )  # fmt: skip
+            return out
+
+        result = without_gradient(compute, *self.tensors)
+        if report is not NotImplemented:
+            return result, cpu.stats_of(report)
+        # Dtypes that the engine does not read: as float32.
+        stats = CallStats()
+
+        def run(inputs: Inputs, out: np.ndarray) -> None:
+            nonlocal stats
+            inputs.mask = None if mask is None else inputs.mask
+            inputs.causal = self.causal or seen.causal
+            inputs.query_lengths, inputs.key_lengths = seen.query_lengths, seen.key_lengths
+            stats = cpu.attend(inputs, plan, layer, out, options)
+
+        return self.compute(run), stats
+
+    def exact(self) -> Tensor:
+        """Exact attention, [batch, n_q, heads, d_v]: by the CPU engine as far as it goes."""
+        query, _, value, mask, _ = self.tensors
+        if max(query.shape[-1], value.shape[-1]) <= _MOST_COMPONENTS:
+            return self.by_cpu(Visible(mask), None, 0, (0, "auto", "auto"))[0]
+        return self.compute(lambda inputs, out: inputs.attend(None, 0, out, 0))
 
     def by_torch(self) -> Tensor:
         """Exact attention by torch's own kernel where it has the words for the call."""

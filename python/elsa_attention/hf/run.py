@@ -31,6 +31,7 @@ class Run(Attachment):
         self._stats: dict[tuple[int, int], HeadStats] = {}
         self._formats: Formats | None = None
         self._report: Report | None = None
+        self._computed: tuple[str, str] | None = None
         self._lock = threading.Lock()
         super().__init__(model)
 
@@ -55,6 +56,16 @@ class Run(Attachment):
         """Where values met the ends of the accelerator's formats; None for engine reference."""
         return self._formats
 
+    @property
+    def target(self) -> str | None:
+        """The instruction set that computes, as `cpu_targets` names it; None unless engine cpu."""
+        return self._computed and self._computed[0]
+
+    @property
+    def precision(self) -> str | None:
+        """What precision="auto" became in the latest call; None unless the engine is cpu."""
+        return self._computed and self._computed[1]
+
     def reset(self) -> None:
         """Starts counting anew."""
         with self._lock:
@@ -62,6 +73,9 @@ class Run(Attachment):
             self._formats = self._report = None
 
     def _attend(self, layer: int, call: Call) -> Tensor:
+        if self._engine.name == "cpu":
+            return self._attend_by_cpu(layer, call)
+
         def run(inputs: Inputs, out: Any) -> None:
             padded = 0
             if self._engine.accelerator is None:
@@ -75,6 +89,15 @@ class Run(Attachment):
                 self._add(layer, outcome, HeadStats(queries=-padded, empty_queries=-padded))
 
         return call.compute(run)
+
+    def _attend_by_cpu(self, layer: int, call: Call) -> Tensor:
+        seen = self.visible(call)
+        out, stats = call.by_cpu(seen, self.plan, layer, self._engine.cpu_options)
+        self._computed = (stats.target, stats.precision)
+        if self._collect:
+            padding = HeadStats(queries=-seen.padded, empty_queries=-seen.padded)
+            self._add(layer, Outcome(stats), padding)
+        return out
 
     def _add(self, layer: int, outcome: Outcome, padding: HeadStats) -> None:
         with self._lock:
@@ -96,6 +119,8 @@ def apply(
     engine: str = "reference",
     accelerator: Accelerator | None = None,
     threads: int | None = None,
+    precision: str = "auto",
+    select: str = "auto",
     measure_mass: bool = False,
     random_keys_seed: int | None = None,
     collect: bool = True,
@@ -107,13 +132,15 @@ def apply(
     is recognised from the attention mask, on either side: padded tokens are skipped as keys and as
     queries, and not counted. The plan belongs to this model object; others are untouched.
 
-    With engine="sim" the model runs on the simulated accelerator: its accuracy, and in `Run.report`
-    cycles and energy, in one run.
+    With engine="cpu" the model runs fast: on its own tensors of 32 or 16 bits, and a head exactly
+    where that is as fast as selecting keys. With engine="sim" it runs on the simulated accelerator:
+    its accuracy, and in `Run.report` cycles and energy, in one run.
 
     Args:
         plan: what `calibrate` learned; None is exact (with "fixed" and "sim": the accelerator's
             number formats alone).
-        engine, accelerator, threads, measure_mass, random_keys_seed: as in `attention`.
+        engine, accelerator, threads, precision, select, measure_mass, random_keys_seed: as in
+            `attention`.
         collect: count what is computed, for `Run.stats`, `Run.total` and `Run.report`.
         model_name: the name under which the plan was learned; by default the last part of
             model.name_or_path. Compared with plan.model where both are known.
@@ -122,7 +149,9 @@ def apply(
         TypeError: not a transformers model.
         ValueError: a plan of another model or shape, or a model that cannot be approximated.
     """
-    chosen = Engine.make(engine, accelerator, threads, measure_mass, random_keys_seed)
+    chosen = Engine.make(
+        engine, accelerator, threads, measure_mass, random_keys_seed, precision, select
+    )
     require_plan(plan)
     require_model(model)
     if plan is not None:

@@ -134,12 +134,15 @@ def sweep(
     engine: str = "reference",
     accelerator: ea.Accelerator | None = None,
     threads: int | None = None,
+    precision: str = "auto",
+    select: str = "always",
     progress: Callable[[str, int, int], None] = lambda label, done, total: None,
 ) -> Sweep:
     """Evaluates `task` exactly and for every plan (by p) and variant.
 
     `progress` is told the step at hand and how many of all steps are done. p = 0 is the exact mode
-    and has one row. Errors: those of the task, the plan and the engine.
+    and has one row. precision and select are for the engine cpu. Errors: those of the task, the
+    plan and the engine.
     """
     settings = [(p, v) for p in plans for v in (variants if p > 0 else variants[:1])]
     steps = len(settings) + 1
@@ -158,6 +161,8 @@ def sweep(
                 engine=engine,
                 accelerator=accelerator,
                 threads=threads,
+                precision=precision,
+                select=select if engine == "cpu" else "auto",
                 measure_mass=engine == "reference",
                 random_keys_seed=_RANDOM_SEED if random_keys else None,
                 model_name=loaded.name,
