@@ -32,8 +32,7 @@ function(elsa_add_library layers_file)
   foreach(target elsa_shared elsa_static)
     set_target_properties(${target} PROPERTIES OUTPUT_NAME elsa LINKER_LANGUAGE CXX)
     target_link_libraries(${target} PUBLIC Threads::Threads)
-    target_include_directories(${target} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>
-                                                   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+    target_include_directories(${target} INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src>)
   endforeach()
 endfunction()
 
@@ -58,7 +57,10 @@ function(elsa_install_library prefix)
   install(CODE "
     set(elsa_source ${PROJECT_SOURCE_DIR}/src)
     set(elsa_destination \"\${CMAKE_INSTALL_PREFIX}/${prefix}${CMAKE_INSTALL_INCLUDEDIR}\")
-    include(${PROJECT_SOURCE_DIR}/cmake/install_headers.cmake)")
+    cmake_policy(PUSH)
+    cmake_policy(VERSION 3.25)
+    include(${PROJECT_SOURCE_DIR}/cmake/install_headers.cmake)
+    cmake_policy(POP)")
 endfunction()
 
 # The link libelsa.so, which programs that are linked by -lelsa want, and pkg-config's file.

@@ -1,6 +1,5 @@
 # Run by `cmake --install`: copies elsa/elsa.h, elsa/elsa_c.h and every header of ours that they
 # include, from elsa_source to elsa_destination.
-cmake_policy(SET CMP0057 NEW)  # IN_LIST: installation scripts have no policies set
 set(queue elsa/elsa.h elsa/elsa_c.h)
 set(found ${queue})
 while(queue)
