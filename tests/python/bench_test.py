@@ -264,7 +264,7 @@ def test_one_real_case_from_measuring_to_the_plot(tmp_path, capsys):
 def test_runs_are_shown_together_if_of_one_machine(tmp_path, capsys):
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     for path in paths:
-        assert main([*QUICK, "--precision", "float32", "--json"]) == 0
+        assert main([*QUICK, "--precision", "float32", "--clock", "cpu", "--json"]) == 0
         path.write_text(capsys.readouterr().out)
     assert main(["--from", *map(str, paths)]) == 0
     assert capsys.readouterr().out.count("random, n = 64") == 2
@@ -324,6 +324,7 @@ def test_an_absent_peer_is_listed_and_an_error_only_if_asked_for(monkeypatch, ca
         (["--n", "0"], "argument --n: expected a"),
         (["--n", "8,8"], "argument --n: expected different values"),
         (["--kept", "1.5"], "argument --kept: expected shares between 0 and 1"),
+        (["--clock", "cpu"], "--clock cpu: expected --threads 1, got more"),
         (["--d", "300"], "--d: expected at most 256, got 300"),
         (["--plot", "/no/such/folder/x.png"], "expected an existing folder"),
         (["--from", "/no/such/file"], "No such file"),

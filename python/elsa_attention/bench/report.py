@@ -13,7 +13,10 @@ Result = dict[str, Any]
 def case_table(result: Result) -> str:
     """All contestants of one case; speed-ups are medians of paired ratios."""
     base, base_any = result["fastest_peer"]["float32"], result["fastest_peer"]["any"]
-    head = ["", "ms", "10-90 %", "GFLOP/s", "kept", "heads by plan", "error", f"x {base}"]
+    rate, unit = ("exact_gflop_per_s", "GFLOP/s")
+    if result["kind"] == "decode":
+        rate, unit = ("cache_gbyte_per_s", "cache GB/s")
+    head = ["", "ms", "10-90 %", unit, "kept", "heads by plan", "error", f"x {base}"]
     if base_any != base:
         head.append(f"x {base_any}")
     head.append("x exact")
@@ -23,7 +26,7 @@ def case_table(result: Result) -> str:
             entry["name"],
             f"{entry['median_s'] * 1e3:.3f}",
             f"{entry['p10_s'] * 1e3:.3f}-{entry['p90_s'] * 1e3:.3f}",
-            f"{entry['exact_gflop_per_s']:.1f}",
+            f"{entry[rate]:.1f}",
             f"{entry['kept_fraction']:.3f}" if "kept_fraction" in entry else "",
             _by_plan(entry),
             f"{entry['error_rel_l2']:.0e}",
@@ -107,6 +110,8 @@ def header(found: dict[str, Any]) -> str:
         f"{versions}, Python {place['python']}",
         f"load average {place['load_average']:.1f}; {found['command']}",
     ]
+    if found["clock"] == "cpu":
+        lines.append("times are processor time of one thread")
     if place["variables"]:
         lines.append(" ".join(f"{n}={v}" for n, v in place["variables"].items()))
     lines += [
@@ -138,7 +143,10 @@ def _title(result: Result) -> str:
     }[result["kind"]]
     causal = ", causal" if result["causal"] else ""
     threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}"
-    return f"{what}, d = {result['d']}, {heads}{causal}, {threads}, {result['rounds']} rounds"
+    title = f"{what}, d = {result['d']}, {heads}{causal}, {threads}, {result['rounds']} rounds"
+    if "read_gbyte_per_s" in result:
+        title += f"; the cache is read at {result['read_gbyte_per_s']:.1f} GB/s"
+    return title
 
 
 def _why_wrong(wrong: dict[str, Any]) -> str:

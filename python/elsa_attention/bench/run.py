@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Options:
     remainder: str | None = None
     rounds: int | None = None
     seconds: float = 10.0
+    clock: str = "wall"
     seed: int = 1
 
 
@@ -42,9 +44,15 @@ def run_case(case: Case, options: Options) -> dict[str, Any]:
         for name, set_up in ours.entrants(problem, options.precisions, kept):
             field.enter(name, set_up)
         times = measure.time_in_turns(
-            {c.name: c.run for c in field.right}, rounds=options.rounds, seconds=options.seconds
+            {c.name: c.run for c in field.right},
+            rounds=options.rounds,
+            seconds=options.seconds,
+            clock=measure.CLOCKS[options.clock],
         )
-        return _result(problem, field, times)
+        result = _result(problem, field, times)
+        if case.kind == "decode":
+            result["read_gbyte_per_s"] = _read_rate(problem)
+        return result
 
 
 class Field:
@@ -86,6 +94,22 @@ class Field:
             self.verdicts[contestant.name] = verdict
         else:
             self.wrong.append({"name": contestant.name, **asdict(verdict)})
+
+
+def _read_rate(problem: Problem) -> float:
+    """How fast this machine reads the float32 cache: the bound of exact decoding."""
+    call = problem.calls[0]
+    best = float("inf")
+    for _ in range(7):
+        start = time.perf_counter()
+        call.k.sum(), call.v.sum()
+        best = min(best, time.perf_counter() - start)
+    return _cache_bytes(problem, "float32") / best * 1e-9
+
+
+def _cache_bytes(problem: Problem, precision: str) -> int:
+    call = problem.tensors(precision)[0]
+    return call.k.nbytes + call.v.nbytes
 
 
 def _result(problem: Problem, field: Field, times: dict[str, list[float]]) -> dict[str, Any]:
@@ -133,6 +157,9 @@ def _entry(
         "tolerance": verdict.tolerance,
         "output_rel_l2": verdict.output_rel_l2,
     }
+    if problem.case.kind == "decode":
+        cached = _cache_bytes(problem, contestant.precision)
+        entry["cache_gbyte_per_s"] = cached / spread.median * 1e-9
     if isinstance(contestant, ours.Ours | Cached):
         entry.update(contestant.statistics())
     return entry

@@ -57,6 +57,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("--rounds", type=positive, metavar="R", help="instead of --seconds")
     parser.add_argument("--seconds", type=float, metavar="S", help="timing per case (10)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time, on a busy machine; needs --threads 1 (wall)",
+    )
     parser.add_argument("--seed", type=positive, default=1, metavar="S", help="of random data (1)")
     parser.add_argument(
         "--quick", action="store_true", help="n = 512, kept .1 and .2, no flex, 2 s per case"
@@ -124,6 +130,8 @@ def _measure(args: argparse.Namespace, command: str) -> dict[str, Any]:
     from elsa_attention.bench.environment import describe, target
     from elsa_attention.bench.run import Options, run_case
 
+    if args.clock == "cpu" and args.threads != [1]:
+        raise ValueError("--clock cpu: expected --threads 1, got more")
     chosen = _cases(args)
     peers, absent = _peers(args)
     quick = _QUICK if args.quick else {}
@@ -135,11 +143,13 @@ def _measure(args: argparse.Namespace, command: str) -> dict[str, Any]:
         remainder=args.remainder,
         rounds=args.rounds,
         seconds=args.seconds or quick.get("seconds", 10.0),
+        clock=args.clock,
         seed=args.seed,
     )
     found: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "command": command,
+        "clock": args.clock,
         "environment": describe(target()),
         "absent": absent,
         "cases": [],
@@ -175,6 +185,8 @@ def _together(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Several runs as one. Errors: ValueError unless all are of one machine and its versions."""
     first = runs[0]
     for other in runs[1:]:
+        if other["clock"] != first["clock"]:
+            raise ValueError(f"--from: clock: expected {first['clock']} in all files")
         for what in ("cpu", "cores", "target", "versions"):
             expected, got = first["environment"][what], other["environment"][what]
             if got != expected:
