@@ -298,9 +298,7 @@ def test_a_wrong_peer_is_named_and_the_exit_code_is_1(monkeypatch, capsys):
     assert main([*QUICK[:-1], "broken", "--precision", "float32"]) == 1
     printed = capsys.readouterr()
     assert "WRONG fake: expected an error of at most 2e-05, got 0.01" in printed.out
-    assert (
-        printed.err == "elsa-bench: wrong results, not timed: random-n64-d64-h12-1-threads: fake\n"
-    )
+    assert printed.err == "elsa-bench: wrong results, not timed: random-n64-d64-h12-t1: fake\n"
 
 
 def test_an_absent_peer_is_listed_and_an_error_only_if_asked_for(monkeypatch, capsys):

@@ -22,7 +22,7 @@ PRECISIONS = ("float32", "16bit", "int8")
 
 _HEADS = 12  # of BERT-base
 # Our choice: fewer heads where one call would take many seconds. Work per head does not change.
-_LONG = {4096: 4, 8192: 2, 16384: 2}
+_LONG = {4096: 4, 8192: 2, 16384: 1}
 _CALIBRATION_ROWS = 192  # queries per head and call: 192 x n pairs say enough about a share of .05
 
 
@@ -43,7 +43,7 @@ class Case:
     @property
     def name(self) -> str:
         """Unique in a run, and stable over runs."""
-        threads = f"{self.threads}-threads"
+        threads = f"t{self.threads}"
         if self.kind == "traces":
             return f"{self.model}-{threads}"
         heads = f"{self.heads}" if self.heads == self.kv_heads else f"{self.heads}/{self.kv_heads}"

@@ -22,6 +22,7 @@ CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 _SETTLE_S = 3e-3
 _SETTLED_S = 60e-3  # beyond this a call's share of such spinning does not show
 _TURN_S = 5e-3  # at least so much timed work in a turn
+_LONG_S = 0.5  # warming up does not show in a call of this length
 MIN_ROUNDS, MAX_ROUNDS = 5, 60
 
 
@@ -83,11 +84,14 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Sp
 
 
 def _estimate(run: Callable[[], object], clock: Clock) -> float:
-    """Seconds of the second call; the first warms up."""
-    run()
-    start = clock()
-    run()
-    return max(clock() - start, 1e-9)
+    """Seconds of one call: of the second if the first, which warms up, does not take long."""
+    for _ in range(2):
+        start = clock()
+        run()
+        seconds = clock() - start
+        if seconds > _LONG_S:
+            break
+    return max(seconds, 1e-9)
 
 
 def _repeats(estimate: float) -> int:
