@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -13,7 +14,6 @@
 
 #include "bindings.h"
 #include "elsa/base/error.h"
-#include "elsa/cpu/executor.h"
 #include "elsa/cpu/target.h"
 #include "elsa/params/plan.h"
 
@@ -23,6 +23,11 @@ cpu::Select ParseSelect(const std::string& name) {
   if (name == "auto") return cpu::Select::kAuto;
   if (name == "always") return cpu::Select::kAlways;
   throw Error(ErrorCode::kInvalidArgument, "select: expected auto or always, got " + name);
+}
+
+cpu::Executor& ExecutorOf(int threads) {
+  constexpr int kMost = 1024;  // Our choice: a pool is kept for ever, and nobody gains from more
+  return cpu::SharedExecutor(std::min(threads, kMost));
 }
 
 bool UnitRows(const cpu::Tensor& t) { return t.shape[3] <= 1 || t.stride[3] == 1; }
@@ -144,7 +149,7 @@ nb::object CpuAttention(nb::handle query, nb::handle key, nb::handle value, nb::
   cpu::Report report;
   {
     const nb::gil_scoped_release release;
-    options.executor = &cpu::SharedExecutor(threads);
+    options.executor = &ExecutorOf(threads);
     report = cpu::Attend(inputs, plan, layer, t.out.As4<std::byte>(), options);
   }
   return count ? nb::object(ReportTuple(report)) : nb::none();

@@ -11,12 +11,16 @@
 #include "borrowed.h"
 #include "elsa/base/view.h"
 #include "elsa/cpu/attention.h"
+#include "elsa/cpu/executor.h"
 #include "elsa/cpu/tensor.h"
 
 namespace elsa::python {
 
 // Errors: kInvalidArgument naming the words.
 cpu::Select ParseSelect(const std::string& name);
+
+// A pool of that many threads; 0 is one per processor.
+cpu::Executor& ExecutorOf(int threads);
 
 // Whether rows are without gaps, as the engine takes them.
 bool UnitRows(const cpu::Tensor& t);

@@ -15,7 +15,6 @@
 #include "bindings.h"
 #include "cpu.h"
 #include "elsa/base/error.h"
-#include "elsa/cpu/executor.h"
 #include "elsa/params/plan.h"
 
 namespace elsa::python {
@@ -95,7 +94,7 @@ nb::object Attend(KvCache& self, nb::handle query, nb::handle mask, nb::handle b
     if (cache.size() != n_k && (options.mask || options.bias)) {
       throw Error(ErrorCode::kInvalidArgument, "attn_mask: expected one of the keys in the cache");
     }
-    options.executor = &cpu::SharedExecutor(threads);
+    options.executor = &ExecutorOf(threads);
     return cache.Attend(rows, o.As4<std::byte>(), options);
   });
   return count ? nb::object(ReportTuple(report)) : nb::none();

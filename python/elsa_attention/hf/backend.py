@@ -134,11 +134,16 @@ class Call:
         return without_gradient(compute, *self.tensors)
 
     def by_cpu(
-        self, seen: Visible, plan: Plan | None, layer: int, options: tuple[int, str, str]
+        self,
+        seen: Visible,
+        plan: Plan | None,
+        layer: int,
+        options: tuple[int, str, str],
+        count: bool = True,
     ) -> tuple[Tensor, CallStats]:
         """By the CPU engine, on the model's own tensors: [batch, n_q, heads, d_v], and counts.
 
-        options: threads, precision, select.
+        options: threads, precision, select. Without `count` the counts are empty.
         """
         query, key, value, _, bias = self.tensors
         mask = seen.mask
@@ -153,13 +158,13 @@ class Call:
             report = _core.cpu_attention(
                 query, key, value, mask, bias, seen.query_lengths, seen.key_lengths, self.scale,
                 self.causal or seen.causal, True, None if plan is None else plan.native, layer,
-                out.transpose(1, 2), None, *options, True,
+                out.transpose(1, 2), None, *options, count,
             )  # fmt: skip
             return out
 
         result = without_gradient(compute, *self.tensors)
         if report is not NotImplemented:
-            return result, cpu.stats_of(report)
+            return result, CallStats() if report is None else cpu.stats_of(report)
         # Dtypes that the engine does not read: as float32.
         stats = CallStats()
 
@@ -176,7 +181,7 @@ class Call:
         """Exact attention, [batch, n_q, heads, d_v]: by the CPU engine as far as it goes."""
         query, _, value, mask, _ = self.tensors
         if max(query.shape[-1], value.shape[-1]) <= _MOST_COMPONENTS:
-            return self.by_cpu(Visible(mask), None, 0, (0, "auto", "auto"))[0]
+            return self.by_cpu(Visible(mask), None, 0, (0, "auto", "auto"), False)[0]
         return self.compute(lambda inputs, out: inputs.attend(None, 0, out, 0))
 
     def by_torch(self) -> Tensor:

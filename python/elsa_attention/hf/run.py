@@ -58,12 +58,15 @@ class Run(Attachment):
 
     @property
     def target(self) -> str | None:
-        """The instruction set that computes, as `cpu_targets` names it; None unless engine cpu."""
+        """The instruction set that computes, as `cpu_targets` names it.
+
+        None unless the engine is cpu and counts are collected.
+        """
         return self._computed and self._computed[0]
 
     @property
     def precision(self) -> str | None:
-        """What precision="auto" became in the latest call; None unless the engine is cpu."""
+        """What precision="auto" became in the latest call; None unless as for `target`."""
         return self._computed and self._computed[1]
 
     def reset(self) -> None:
@@ -92,9 +95,10 @@ class Run(Attachment):
 
     def _attend_by_cpu(self, layer: int, call: Call) -> Tensor:
         seen = self.visible(call)
-        out, stats = call.by_cpu(seen, self.plan, layer, self._engine.cpu_options)
-        self._computed = (stats.target, stats.precision)
+        options = self._engine.cpu_options
+        out, stats = call.by_cpu(seen, self.plan, layer, options, self._collect)
         if self._collect:
+            self._computed = (stats.target, stats.precision)
             padding = HeadStats(queries=-seen.padded, empty_queries=-seen.padded)
             self._add(layer, Outcome(stats), padding)
         return out
