@@ -25,7 +25,7 @@ function(elsa_add_emulated_avx512 library)
                                PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
     # The attributes that GCC warns of are alignment and aliasing; elements are copied by memcpy.
     target_compile_options(${library}_${target}_emulated
-                           PRIVATE -O2 ${ELSA_CPU_avx2_FLAGS} -Wno-psabi -Wno-ignored-attributes
+                           PRIVATE -O1 ${ELSA_CPU_avx2_FLAGS} -Wno-psabi -Wno-ignored-attributes
                                    -include ${CMAKE_CURRENT_SOURCE_DIR}/tests/emulated/avx512.h)
     target_compile_definitions(${library}_${target}_emulated
                                PRIVATE ELSA_CPU_TARGET=${target} ${extensions})
