@@ -6,7 +6,7 @@
 // type: the same keys bit for bit, the same counts, outputs within the error of binary32.
 //
 // A growing K_max. Thresholds are relative to the largest key norm that a query sees. What a cached
-// key may be away from a query (its cut-off, one byte) is therefore only good for one K_max:
+// key may be away from a query (its cut-off) is therefore only good for one K_max:
 // cut-offs carry the value they were made for, and a query that sees another one (a longer key
 // came, the longest one was evicted or masked) has them made anew before it decides. No decision is
 // ever taken with an older K_max. That costs one pass over the norms, about ln(n) times while n

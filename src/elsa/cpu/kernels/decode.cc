@@ -6,20 +6,21 @@
 namespace elsa::cpu::ELSA_CPU_TARGET {
 namespace {
 
-// Rows are used whole, one or two at a time, in the order of their addresses: key, then value. Any
-// other order (keys of a block, then its values) defeats the processor's own prefetching; measured:
+// Rows are used whole, a few at a time, in the order of their addresses: key, then value. Any other
+// order (the keys of a block, then its values) defeats the processor's own prefetching; measured:
 // 0.6 to 0.8 of the rate at which memory streams, against 1.0.
 //
 // Rows are asked for ahead of their use: adjacent ones by bytes, listed ones by entries. Our
 // choice: the best of 1 KB to 16 KB and of 4 to 64 entries on Zen 3; flat around it.
-constexpr std::int64_t kAheadBytes = 8192;
+constexpr std::int64_t kAheadBytes = 4096;
 constexpr std::int64_t kAheadEntries = 16;
 constexpr std::int64_t kLine = 64;
 
 ELSA_INLINE F32 Larger(F32 a, F32 b) { return a > b ? a : b; }  // b if one is NaN
 
+// Rows used side by side: what a query costs beside its products is shared by them.
 template <int kQueries>
-constexpr int kKeysOf = 2 * kQueries <= kLanes ? 2 : 1;  // read side by side
+constexpr int kKeysOf = kQueries * 4 <= kLanes ? (kQueries == 4 ? 2 : 4) : kLanes / kQueries;
 
 // Softmax over keys under way for kQueries queries; lane i belongs to query i % kCount / kKeys and
 // key i % kKeys.
@@ -111,24 +112,19 @@ class Attention {
   static F32 Origins(F32 peaks) { return peaks == Splat(-__builtin_inff()) ? F32{} : peaks; }
 
   ELSA_INLINE Partial Products(const std::byte* const* row) const {
-    constexpr bool kTwo = kCount <= 2;  // two sums each, because one would wait for itself
-    Partial even{};
-    Partial odd{};
+    Partial products{};
     const int count = Vectors(rows_.d);
     for (int z = 0; z < count; ++z) {
-      Partial& to = kTwo && z % 2 == 1 ? odd : even;
       for (int p = 0; p < kKeys; ++p) {
         const F32 k = LoadCached<kDType>(row[p] + z * kStep);
         for (int g = 0; g < kQueries; ++g) {
           const F32 q = Load(parts_[g].query + z * kLanes);
-          to.sums[g * kKeys + p] = Fma(q, k, to.sums[g * kKeys + p]);
+          F32& sum = products.sums[g * kKeys + p];
+          sum = Fma(q, k, sum);
         }
       }
     }
-    if (kTwo) {
-      for (int i = 0; i < kCount; ++i) even.sums[i] = even.sums[i] + odd.sums[i];
-    }
-    return even;
+    return products;
   }
 
   void AddBias(std::int64_t at, int real, F32& x) const {
@@ -141,7 +137,7 @@ class Attention {
   // Moves the peaks up to the largest of x, and everything that is relative to them. Rare.
   __attribute__((noinline)) void Raise(F32 x) {
     F32 next = Larger(x, peaks_);
-    for (int p = 1; p < kKeys; ++p) {
+    for (int p = 1; p < kKeys; p *= 2) {
       F32 other = next;
       for (int i = 0; i < kLanes; ++i) other[i] = next[i ^ p];
       next = Larger(other, next);
