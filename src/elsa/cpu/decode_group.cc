@@ -19,6 +19,24 @@ constexpr double kPickedRow = 2;
 constexpr std::int64_t kTooShort = 128;  // keys; below, everything is in a cache
 constexpr std::int64_t kSkippedCalls = 15;
 
+std::int64_t CountOnes(const std::uint64_t* bits, std::int64_t words) {
+  std::int64_t count = 0;
+  for (std::int64_t w = 0; w < words; ++w) count += std::popcount(bits[w]);
+  return count;
+}
+
+// A bit for each of `count` bytes: whether it is nonzero.
+void MaskBits(const std::uint8_t* mask, std::int64_t count, std::uint64_t* bits) {
+  std::int64_t j = 0;
+  for (; j + 8 <= count; j += 8) {
+    std::uint64_t bytes = 0;
+    for (int i = 0; i < 8; ++i) bytes |= std::uint64_t{mask[j + i] != 0} << (8 * i);
+    // The product moves the lowest bit of byte i to bit 56 + i, and nothing else there.
+    bits[j / 64] |= ((bytes * 0x0102040810204080) >> 56) << (j % 64);
+  }
+  for (; j < count; ++j) bits[j / 64] |= std::uint64_t{mask[j] != 0} << (j % 64);
+}
+
 }  // namespace
 
 DecodeGroup::DecodeGroup(const DecodeCall& call, KvState& state, std::int64_t batch,
@@ -101,24 +119,39 @@ void DecodeGroup::See(Query& q) {
     return;
   }
   std::uint64_t* seen = NewBits();
-  q.visible = 0;
-  for (std::int64_t j = 0; j < q.end; ++j) {
-    if (!Unmasked(in, b_, q.head, q.i, j)) continue;
-    seen[j / 64] |= std::uint64_t{1} << (j % 64);
-    ++q.visible;
+  if (!in.bias && in.mask.stride[3] == 1) {
+    MaskBits(&in.mask(b_, q.head, q.i, 0), q.end, seen);
+  } else {
+    for (std::int64_t j = 0; j < q.end; ++j) {
+      if (Unmasked(in, b_, q.head, q.i, j)) seen[j / 64] |= std::uint64_t{1} << (j % 64);
+    }
   }
+  q.visible = CountOnes(seen, words());
   if (q.visible < q.end) q.seen = seen;
 }
 
-float DecodeGroup::Cut(const Query& q) const {
+// t * K_max, over the keys that the query sees.
+float DecodeGroup::Cut(const Query& q) {
   const float* norms = state_.norms(b_, kv_head_);
-  const float all = state_.slabs[b_ * state_.options.kv_heads + kv_head_].norm_max;
+  const float all = state_.slab(b_, kv_head_).norm_max;
   float largest = all;
   if (q.seen != nullptr) {
-    largest = 0;
-    ForVisible(q, [&](std::int64_t j) {
-      if (std::isfinite(norms[j]) && norms[j] > largest) largest = norms[j];
-    });
+    if (largest_seen_ != q.seen || largest_end_ != q.end) {
+      largest_seen_ = q.seen;
+      largest_end_ = q.end;
+      largest_norm_ = 0;
+      for (std::int64_t w = 0; w < words(); ++w) {
+        const float* at = norms + 64 * w;
+        if (~q.seen[w] == 0) {
+          largest_norm_ = LargestNorm(at, 64, largest_norm_);
+          continue;
+        }
+        for (std::uint64_t left = q.seen[w]; left != 0; left &= left - 1) {
+          largest_norm_ = LargestNorm(at + std::countr_zero(left), 1, largest_norm_);
+        }
+      }
+    }
+    largest = largest_norm_;
   } else if (LargestNorm(norms + q.end, size_ - q.end, 0) == all) {
     largest = LargestNorm(norms, q.end, 0);
   }
@@ -296,11 +329,10 @@ void DecodeGroup::KeepUnion() {
     }
     for (Query& q : heads) {
       if (!q.selects) continue;
-      q.kept_count = 0;
       for (std::int64_t w = 0; w < words(); ++w) {
         q.kept[w] |= q.seen != nullptr ? all[w] & q.seen[w] : all[w];
-        q.kept_count += std::popcount(q.kept[w]);
       }
+      q.kept_count = CountOnes(q.kept, words());
     }
   }
 }
@@ -326,8 +358,7 @@ void DecodeGroup::Decide() {
     selects = true;
     if (q.cut_offs == nullptr) TestEstimates(q);
     KeepAlways(q);
-    q.kept_count = 0;
-    for (std::int64_t w = 0; w < words(); ++w) q.kept_count += std::popcount(q.kept[w]);
+    q.kept_count = CountOnes(q.kept, words());
     if (q.kept_count == 0) KeepLargest(q);
   }
   if (!selects) return;

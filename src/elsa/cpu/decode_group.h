@@ -64,7 +64,7 @@ class DecodeGroup {
 
   std::int64_t words() const { return (size_ + 63) / 64; }
   std::int64_t Row(const Query& q) const;
-  float Cut(const Query& q) const;
+  float Cut(const Query& q);
   void See(Query& q);
   bool SeesAlike(const Query& a, const Query& b) const;
   template <typename F>
@@ -110,6 +110,10 @@ class DecodeGroup {
   std::vector<float> part_values_;
   std::vector<HeadReport> reports_;  // [query head of the group]
   std::vector<Path> paths_;          // likewise
+  // Cut's last answer: heads of a group mostly see alike.
+  const std::uint64_t* largest_seen_ = nullptr;
+  std::int64_t largest_end_ = 0;
+  float largest_norm_ = 0;
   std::int64_t cut_off_rebuilds_ = 0;
   std::int64_t mean_rebuilds_ = 0;
 };

@@ -159,14 +159,8 @@ double DecodeGroup::MeanBias(const Query& q) const {
 // Sums over the rows that a query sees.
 std::vector<double> DecodeGroup::Sums(const Query& q) {
   const std::int64_t components = rows_.d + rows_.d_v;
-  KvSums sums(components);
-  if (q.seen == nullptr) {
-    sums = state_.Sums(b_, kv_head_, q.end, mean_rebuilds_);
-  } else {
-    for (std::int64_t j = 0; j < q.end; ++j) {
-      if ((q.seen[j / 64] >> (j % 64) & 1) != 0) sums.Add(rows_, j, 1);
-    }
-  }
+  const KvSums sums = q.seen == nullptr ? state_.Sums(b_, kv_head_, q.end, mean_rebuilds_)
+                                        : state_.SeenSums(b_, kv_head_, q.seen, q.end);
   return {sums.data(), sums.data() + components};
 }
 

@@ -252,6 +252,40 @@ TEST(KvCache, AnswersAtTheEdgesOfChunksAndFilterBlocks) {
   for (int step = 0; step < 3; ++step, p.Append(1)) AskAndCheck(p, {.n_q = 2});
 }
 
+TEST(KvCache, AnswersManyQueriesAtOnce) {
+  KvCacheOptions o{.kv_heads = 1, .heads = 2, .d = 16, .d_v = 8, .dtype = DType::kBf16};
+  const std::shared_ptr<Plan> plan = TestPlan(o, 0.3);
+  plan->always_keep_first = 2;
+  Pair p(o, plan, 20);
+  p.Append(150);
+  AskAndCheck(p, {.n_q = 33});
+  AskAndCheck(p, {.n_q = 150});
+}
+
+TEST(KvCache, APaddingMaskThatGrowsWithTheCacheHidesItsKeys) {
+  KvCacheOptions o{.batch = 2, .kv_heads = 1, .heads = 2, .d = 16, .d_v = 16};
+  const std::shared_ptr<Plan> plan = TestPlan(o, 0.3);
+  plan->remainder = Remainder::kMean;
+  Pair p(o, plan, 21);
+  p.Append(90);
+  Question question{.n_q = 1};
+  for (int step = 0; step < 30; ++step) {
+    p.Append(1 + step % 2);
+    if (step == 20) p.Truncate(p.mirror.size() - 3);
+    if (step == 25) p.Evict(3);
+    question.n_q = 1 + step % 3;
+    reference::Problem problem = ProblemOf(p, question);
+    problem.mask = Packed<std::uint8_t>(problem.pairs(), 1);
+    const std::int64_t n = p.mirror.size();
+    for (std::size_t at = 0; at < problem.mask.values.size(); ++at) {
+      const std::size_t per_sequence = problem.mask.values.size() / 2;
+      const std::size_t padding = at < per_sequence ? 70 : 5;
+      problem.mask.values[at] = at % static_cast<std::size_t>(n) >= padding ? 2 : 0;
+    }
+    ExpectEqual(Ask(p, question, problem), Expect(p, question, problem), Tolerance(problem));
+  }
+}
+
 // ---- numbers that are not finite ----
 
 TEST(KvCache, AKeyWithoutAFiniteNormIsAlwaysKept) {

@@ -1,8 +1,8 @@
 #include "elsa/cpu/kv_state.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "elsa/cpu/target.h"
@@ -23,8 +23,10 @@ std::vector<std::int64_t> KeyBytes(const KvCacheOptions& o, const HashProgram* h
 }  // namespace
 
 float LargestNorm(const float* norms, std::int64_t count, float so_far) {
+  constexpr float kMost = std::numeric_limits<float>::max();
   for (std::int64_t j = 0; j < count; ++j) {
-    if (std::isfinite(norms[j]) && norms[j] > so_far) so_far = norms[j];
+    const float norm = norms[j] <= kMost ? norms[j] : 0;  // NaN and infinity take no part
+    so_far = norm > so_far ? norm : so_far;
   }
   return so_far;
 }
@@ -124,6 +126,7 @@ void KvState::Erase(std::int64_t first, std::int64_t count) {
     for (std::int64_t g = 0; g < options.kv_heads; ++g) {
       KvSlab& s = slab(b, g);
       if (has_mean_row()) s.sums.Remove(rows(b, g), first, count);
+      s.seen_end = 0;
       const float gone = LargestNorm(norms(b, g) + first, count, 0);
       if (gone == s.norm_max) {
         s.norm_max = LargestNorm(norms(b, g), first, 0);
@@ -145,6 +148,7 @@ void KvState::Truncate(std::int64_t length) {
   for (std::int64_t b = 0; b < options.batch && selects(); ++b) {
     for (std::int64_t g = 0; g < options.kv_heads; ++g) {
       KvSlab& s = slab(b, g);
+      if (s.seen_end > length) s.seen_end = 0;
       if (length == 0) {
         s.sums.Clear();
       } else if (has_mean_row()) {
@@ -187,6 +191,29 @@ const std::int16_t* KvState::CutOffs(std::int64_t b, std::int64_t head, float cu
     made.count = end;
   }
   return cut_offs;
+}
+
+const KvSums& KvState::SeenSums(std::int64_t b, std::int64_t kv_head, const std::uint64_t* seen,
+                                std::int64_t end) {
+  KvSlab& s = slab(b, kv_head);
+  const DecodeRows all = rows(b, kv_head);
+  const auto sees = [&](std::int64_t j) { return (seen[j / 64] >> (j % 64) & 1) != 0; };
+  const std::int64_t whole = s.seen_end / 64;
+  bool continues =
+      s.seen_end > 0 && s.seen_end <= end && std::equal(seen, seen + whole, s.seen.begin());
+  for (std::int64_t j = 64 * whole; continues && j < s.seen_end; ++j) {
+    continues = sees(j) == ((s.seen[whole] >> (j % 64) & 1) != 0);
+  }
+  if (!continues) {
+    s.seen_end = 0;
+    s.seen_sums.Clear();
+  }
+  s.seen.assign(seen, seen + (end + 63) / 64);
+  for (std::int64_t j = s.seen_end; j < end; ++j) {
+    if (sees(j)) s.seen_sums.Add(all, j, 1);
+  }
+  s.seen_end = end;
+  return s.seen_sums;
 }
 
 KvSums KvState::Sums(std::int64_t b, std::int64_t kv_head, std::int64_t end, std::int64_t& anew) {

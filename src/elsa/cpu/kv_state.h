@@ -31,11 +31,16 @@ struct KvSlab {
   };
 
   explicit KvSlab(std::int64_t group, std::int64_t row_elements)
-      : cut_offs(group), sums(row_elements) {}
+      : cut_offs(group), sums(row_elements), seen_sums(row_elements) {}
 
   float norm_max = 0;  // of the finite key norms
   std::vector<HeadCutOffs> cut_offs;
-  KvSums sums;            // with a mean row
+  KvSums sums;  // with a mean row
+  // Likewise of the keys [0, seen_end) that a mask shows, bit by bit: the next call's is most often
+  // the same and a little longer.
+  KvSums seen_sums;
+  std::vector<std::uint64_t> seen;
+  std::int64_t seen_end = 0;
   std::int64_t skip = 0;  // calls yet to compute exactly without asking the filter
 };
 
@@ -66,6 +71,9 @@ struct KvState {
   // those times.
   const std::int16_t* CutOffs(std::int64_t b, std::int64_t head, float cut, std::int64_t end,
                               const KernelSet& kernels, std::int64_t& anew);
+  // Sums of the rows that are seen among [0, end).
+  const KvSums& SeenSums(std::int64_t b, std::int64_t kv_head, const std::uint64_t* seen,
+                         std::int64_t end);
   // Sums of the rows [0, end); `anew` counts the times that they had to be made anew.
   KvSums Sums(std::int64_t b, std::int64_t kv_head, std::int64_t end, std::int64_t& anew);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 namespace elsa::cpu {
@@ -25,6 +26,9 @@ KvStore::KvStore(std::int64_t batch, std::int64_t kv_heads, std::vector<std::int
 std::vector<KvStore::Column> KvStore::Allocate(std::int64_t batch, std::int64_t capacity) const {
   std::vector<Column> columns;
   for (const Column& column : columns_) {
+    const double bytes = static_cast<double>(batch) * static_cast<double>(kv_heads_) *
+                         static_cast<double>(capacity) * static_cast<double>(column.key_bytes);
+    if (bytes > 0x1p60) throw std::bad_alloc();  // before the product overflows
     Column fresh{column.key_bytes, {}, nullptr};
     fresh.data = fresh.buffer.Get<std::byte>(batch * kv_heads_ * capacity * column.key_bytes);
     columns.push_back(std::move(fresh));
@@ -33,10 +37,9 @@ std::vector<KvStore::Column> KvStore::Allocate(std::int64_t batch, std::int64_t 
 }
 
 std::int64_t KvStore::bytes() const {
-  std::int64_t total = 0;
-  for (const Column& column : columns_)
-    total += batch_ * kv_heads_ * SlabBytes(0) / columns_[0].key_bytes * column.key_bytes;
-  return total;
+  std::int64_t key_bytes = 0;
+  for (const Column& column : columns_) key_bytes += column.key_bytes;
+  return batch_ * kv_heads_ * capacity_ * key_bytes;
 }
 
 void KvStore::MoveInto(std::vector<Column> to, std::int64_t capacity) {
@@ -98,6 +101,9 @@ void KvStore::CopySequence(std::vector<Column>& to, std::int64_t row, std::int64
 
 void KvStore::Reorder(std::span<const std::int64_t> rows) {
   const auto batch = static_cast<std::int64_t>(rows.size());
+  bool same = batch == batch_;
+  for (std::int64_t i = 0; i < batch && same; ++i) same = rows[i] == i;
+  if (same) return;
   std::vector<Column> to = Allocate(batch, capacity_);
   for (std::int64_t i = 0; i < batch; ++i) CopySequence(to, i, rows[i]);
   columns_ = std::move(to);

@@ -35,12 +35,22 @@ bool KvSums::Good() const {
 void KvSums::Update(const DecodeRows& rows, std::int64_t first, std::int64_t count, double sign) {
   const auto dtype = static_cast<DType>(rows.dtype);
   const auto components = static_cast<std::int64_t>(sums_.size());
+  double* sums = sums_.data();
   for (std::int64_t j = first; j < first + count; ++j) {
     const std::byte* row = rows.data + j * rows.row_bytes;
     double largest = 0;
-    for (std::int64_t c = 0; c < components; ++c) {
-      sums_[c] += sign * ElementAt(row, dtype, c);
-      largest = std::max(largest, std::abs(sums_[c]));
+    const auto add = [&](const auto& element) {
+      for (std::int64_t c = 0; c < components; ++c) {
+        sums[c] += sign * element(c);
+        const double magnitude = std::abs(sums[c]);
+        largest = magnitude > largest ? magnitude : largest;
+      }
+    };
+    if (dtype == DType::kF32) {
+      const auto* values = reinterpret_cast<const float*>(row);
+      add([&](std::int64_t c) { return static_cast<double>(values[c]); });
+    } else {
+      add([&](std::int64_t c) { return static_cast<double>(ElementAt(row, dtype, c)); });
     }
     error_ += 0x1p-53 * largest;
   }
