@@ -1,7 +1,7 @@
 #include "elsa/cpu/selection.h"
 
 #include <algorithm>
-#include <cmath>
+#include <functional>
 #include <vector>
 
 #include "elsa/cpu/key_sketch.h"
@@ -40,7 +40,15 @@ struct Item {
   const std::uint64_t* visible = nullptr;  // null: all keys below end
 };
 
+// Whether `a` comes before `b` where items with the same limits lie together.
+bool Before(const Item& a, const Item& b) {
+  if (a.keys != b.keys) return std::less<>()(a.keys, b.keys);
+  return a.norm_max < b.norm_max;
+}
+
 struct Scratch {
+  Item items[kTile];
+  std::int32_t order[kTile];
   Buffer query_bits;
   Buffer query_norms;
   Buffer patterns;
@@ -53,6 +61,17 @@ struct Scratch {
 Scratch& ThreadScratch() {
   static thread_local Scratch scratch;
   return scratch;
+}
+
+// The heads of a layer mostly share theta_bias: the table of the last one is kept.
+std::vector<float> Cosines(std::int64_t k, double theta_bias_rad) {
+  static thread_local std::vector<float> table;
+  static thread_local double table_bias = 0;
+  if (static_cast<std::int64_t>(table.size()) != k + 1 || table_bias != theta_bias_rad) {
+    table = reference::CosineTable(k, theta_bias_rad);
+    table_bias = theta_bias_rad;
+  }
+  return table;
 }
 
 void SetBits(std::uint64_t* mask, std::int64_t first, std::int64_t end) {
@@ -104,9 +123,11 @@ struct HeadSelection::State {
                     LimitBuffers& buffers) const;
   void KeepLimits();
   Limits LimitsFor(const Sketch& keys, float norm_max, std::int64_t end) const;
-  void Filter(const std::vector<Item>& items, const std::int32_t* order, std::int64_t count,
-              const std::uint64_t* query_bits, std::uint64_t* masks) const;
-  void FilterGroup(const std::vector<Item>& items, const std::int32_t* order, std::int64_t count,
+  void Filter(const Item* items, std::int64_t item_count, const std::int32_t* order,
+              std::int64_t count, const std::uint64_t* query_bits, std::uint64_t* masks) const;
+  bool Describe(std::int64_t first, std::int64_t step, std::int64_t count, QueryCount* counts,
+                std::int64_t* tested) const;
+  void FilterGroup(const Item* items, const std::int32_t* order, std::int64_t count,
                    const Limits& limits, const std::uint64_t* query_bits,
                    const std::uint16_t* patterns, std::uint64_t* masks) const;
   // The visible keys of an item as a mask, whether or not it has one.
@@ -152,7 +173,7 @@ HeadSelection::State::State(const Inputs& inputs_in, const Plan& plan_in, std::i
       shared_(std::move(keys)),
       plain_(shared_->plain),
       centred_(shared_->centred),
-      cosines_(reference::CosineTable(plan_in.hash.k, plan_in.ThetaBias(layer, head_in))),
+      cosines_(Cosines(plan_in.hash.k, plan_in.ThetaBias(layer, head_in))),
       limit_(static_cast<float>(plan_in.thresholds[layer][head_in])),
       by_distance_(DecidesByDistance(plan_in, inputs_in)),
       sizes_(kernels_in.select->filter_sizes(plan_in.hash.k)) {
@@ -224,7 +245,7 @@ Limits HeadSelection::State::LimitsFor(const Sketch& keys, float norm_max, std::
 }
 
 // The items in `order` share their limits.
-void HeadSelection::State::FilterGroup(const std::vector<Item>& items, const std::int32_t* order,
+void HeadSelection::State::FilterGroup(const Item* items, const std::int32_t* order,
                                        std::int64_t count, const Limits& limits,
                                        const std::uint64_t* query_bits,
                                        const std::uint16_t* patterns, std::uint64_t* masks) const {
@@ -254,14 +275,13 @@ void HeadSelection::State::FilterGroup(const std::vector<Item>& items, const std
   }
 }
 
-void HeadSelection::State::Filter(const std::vector<Item>& items, const std::int32_t* order,
-                                  std::int64_t count, const std::uint64_t* query_bits,
-                                  std::uint64_t* masks) const {
+void HeadSelection::State::Filter(const Item* items, std::int64_t item_count,
+                                  const std::int32_t* order, std::int64_t count,
+                                  const std::uint64_t* query_bits, std::uint64_t* masks) const {
   const std::uint16_t* patterns = nullptr;
   if (sizes_.table_bytes > 0) {
-    const auto all = static_cast<std::int64_t>(items.size());
-    auto* to = ThreadScratch().patterns.Get<std::uint16_t>(all * sizes_.patterns + 16);
-    select.query_patterns(query_bits, all, plan.hash.k, to);
+    auto* to = ThreadScratch().patterns.Get<std::uint16_t>(item_count * sizes_.patterns + 16);
+    select.query_patterns(query_bits, item_count, plan.hash.k, to);
     patterns = to;
   }
   for (std::int64_t i = 0; i < count;) {
@@ -331,6 +351,49 @@ void HeadSelection::State::KeepLargest(const Item& item, const std::uint64_t* qu
   SetBits(mask, best, best + 1);
 }
 
+// Fills the items of a tile and what is known of their counts; lists those whose keys are to be
+// tested. Returns whether these come in the order of their limits.
+bool HeadSelection::State::Describe(std::int64_t first, std::int64_t step, std::int64_t count,
+                                    QueryCount* counts, std::int64_t* tested) const {
+  Scratch& scratch = ThreadScratch();
+  const std::int64_t words = visibility.words();
+  std::uint64_t* visible = nullptr;
+  if (visibility.masked()) visible = scratch.visible.Get<std::uint64_t>(count * words);
+  bool sorted = true;
+  *tested = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    Item& item = scratch.items[i];
+    const std::int64_t query = first + i * step;
+    const std::int64_t end = visibility.KeyEnd(query);
+    if (i > 0 && visible == nullptr && end == scratch.items[i - 1].end) {
+      item = scratch.items[i - 1];
+      counts[i] = counts[i - 1];
+    } else {
+      item = {query, end, nullptr, 0, nullptr};
+      std::int64_t seen = end;
+      if (visible != nullptr) {
+        std::uint64_t* to = visible + i * words;
+        visibility.MaskWords(query, scratch.floats[0].Get<float>(visibility.keys()), to);
+        seen = select.keep_visible(to, nullptr, end, words);
+        item.visible = to;
+      }
+      counts[i] = {static_cast<std::int32_t>(seen), 0, false, seen > 0 && seen < plan.dense_below};
+      if (seen > 0 && !counts[i].exact) item.keys = &KeysFor(seen);
+      if (item.keys != nullptr && plan.rule != Rule::kGap) {
+        const bool centred = item.keys == centred_.get();
+        item.norm_max = (centred ? centred_largest_ : plain_largest_).Of(end, item.visible);
+      }
+    }
+    item.query = query;
+    if (item.keys == nullptr) continue;
+    if (*tested > 0) {
+      sorted = sorted && !Before(item, scratch.items[scratch.order[*tested - 1]]);
+    }
+    scratch.order[(*tested)++] = static_cast<std::int32_t>(i);
+  }
+  return sorted;
+}
+
 // Queries first, first + step, ...: `count` <= kTile of them, none padded.
 void HeadSelection::State::DecideTile(std::int64_t first, std::int64_t step, std::int64_t count,
                                       std::uint64_t* masks, QueryCount* counts) const {
@@ -342,51 +405,28 @@ void HeadSelection::State::DecideTile(std::int64_t first, std::int64_t step, std
   HashRows(hash, kernels, RowsOf(inputs.query, batch, head, first, step, count), nullptr,
            query_bits, norms);
 
-  std::uint64_t* visible = nullptr;
-  if (visibility.masked()) visible = scratch.visible.Get<std::uint64_t>(count * words);
-  std::vector<Item> items(count);
-  std::vector<std::int32_t> order;
-  for (std::int64_t i = 0; i < count; ++i) {
-    Item& item = items[i];
-    item.query = first + i * step;
-    item.end = visibility.KeyEnd(item.query);
-    std::int64_t seen = item.end;
-    if (visible != nullptr) {
-      std::uint64_t* to = visible + i * words;
-      visibility.MaskWords(item.query, scratch.floats[0].Get<float>(visibility.keys()), to);
-      seen = select.keep_visible(to, nullptr, item.end, words);
-      item.visible = to;
-    }
-    counts[i] = QueryCount();
-    counts[i].visible = static_cast<std::int32_t>(seen);
-    counts[i].exact = seen > 0 && seen < plan.dense_below;
-    if (seen == 0 || counts[i].exact) continue;
-    item.keys = &KeysFor(seen);
-    if (plan.rule != Rule::kGap) {
-      const bool centred = item.keys == centred_.get();
-      item.norm_max = (centred ? centred_largest_ : plain_largest_).Of(item.end, item.visible);
-    }
-    order.push_back(static_cast<std::int32_t>(i));
-  }
+  const Item* items = scratch.items;
+  std::int32_t* order = scratch.order;
+  std::int64_t tested = 0;
+  const bool sorted = Describe(first, step, count, counts, &tested);
   if (by_distance_) {
-    const auto before = [&](std::int32_t a, std::int32_t b) {
-      if (items[a].keys != items[b].keys) return items[a].keys == plain_.get();
-      return items[a].norm_max < items[b].norm_max;
-    };
-    if (!std::is_sorted(order.begin(), order.end(), before)) {
-      std::stable_sort(order.begin(), order.end(), before);
+    if (!sorted) {
+      std::stable_sort(order, order + tested,
+                       [&](std::int32_t a, std::int32_t b) { return Before(items[a], items[b]); });
     }
-    Filter(items, order.data(), static_cast<std::int64_t>(order.size()), query_bits, masks);
+    Filter(items, count, order, tested, query_bits, masks);
   } else {
-    for (std::int32_t i : order) {
+    for (std::int64_t n = 0; n < tested; ++n) {
+      const std::int64_t i = order[n];
       TestScores(items[i], query_bits + i * hash.words(), norms[i], masks + i * words);
     }
   }
+  const bool always = plan.always_keep_first > 0 || plan.always_keep_recent > 0;
   for (std::int64_t i = 0; i < count; ++i) {
     std::uint64_t* mask = masks + i * words;
     const Item& item = items[i];
     if (counts[i].exact) SetBits(mask, 0, item.end);
-    if (item.keys != nullptr) SetAlwaysKept(plan, item, counts[i].visible, mask);
+    if (always && item.keys != nullptr) SetAlwaysKept(plan, item, counts[i].visible, mask);
     counts[i].kept =
         static_cast<std::int32_t>(select.keep_visible(mask, item.visible, item.end, words));
     if (counts[i].kept > 0 || counts[i].visible == 0) continue;

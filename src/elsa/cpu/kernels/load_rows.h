@@ -16,7 +16,7 @@ ELSA_INLINE U32 WidenHalves(const std::uint16_t* from) {
 #elif defined(__AVX2__)
   return (U32)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
 #else
-  U32 x;
+  U32 x{};
   for (int i = 0; i < kLanes; ++i) x[i] = from[i];
   return x;
 #endif

@@ -29,6 +29,93 @@ ELSA_INLINE int DistanceOf(const std::uint64_t* query, const std::uint64_t* key,
   return distance;
 }
 
+#if defined(__AVX2__)
+
+// The ones of each of 16 words ^ the repeated query, in order, 16 bits each.
+ELSA_INLINE __m256i CountWords(const std::uint64_t* x, __m256i query) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2,
+                                        1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  __m256i sums[4];  // of 4 words, 64 bits each
+  for (int i = 0; i < 4; ++i) {
+    const __m256i bits = _mm256_xor_si256(_mm256_loadu_si256((const __m256i*)(x + 4 * i)), query);
+    const __m256i low = _mm256_shuffle_epi8(ones, _mm256_and_si256(bits, nibble));
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bits, 4), nibble);
+    const __m256i bytes = _mm256_add_epi8(low, _mm256_shuffle_epi8(ones, high));
+    sums[i] = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
+  }
+  const __m256i a = _mm256_packus_epi32(sums[0], sums[1]);
+  const __m256i b = _mm256_packus_epi32(sums[2], sums[3]);
+  // Words 0 1 4 5 8 9 12 13 in the lower half, 2 3 6 7 10 11 14 15 in the upper one.
+  return _mm256_permutevar8x32_epi32(_mm256_packus_epi32(a, b),
+                                     _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+ELSA_INLINE __m256i AddPairs(__m256i a, __m256i b) {
+  return _mm256_permute4x64_epi64(_mm256_hadd_epi16(a, b), 0xd8);
+}
+
+// The distances of 16 keys in order, 16 bits each.
+template <int kWords>
+ELSA_INLINE __m256i Distances16(const std::uint64_t* keys, __m256i query) {
+  const __m256i a = CountWords(keys, query);
+  if constexpr (kWords == 1) return a;
+  const __m256i ab = AddPairs(a, CountWords(keys + 16, query));
+  if constexpr (kWords == 2) return ab;
+  const __m256i c = CountWords(keys + 32, query);
+  return AddPairs(ab, AddPairs(c, CountWords(keys + 48, query)));
+}
+
+// The bits of 64 keys.
+template <int kWords>
+ELSA_INLINE std::uint64_t Filter64(const std::uint64_t* query, const std::uint64_t* keys,
+                                   const std::int16_t* cut_offs) {
+  std::uint64_t repeated[4];
+  for (int i = 0; i < 4; ++i) repeated[i] = query[i % kWords];
+  const __m256i q = _mm256_loadu_si256((const __m256i*)repeated);
+  std::uint64_t dropped = 0;
+  for (int i = 0; i < 64; i += 32) {
+    __m256i beyond[2];
+    for (int half = 0; half < 2; ++half) {
+      const int at = i + 16 * half;
+      const __m256i cut = _mm256_loadu_si256((const __m256i*)(cut_offs + at));
+      beyond[half] = _mm256_cmpgt_epi16(Distances16<kWords>(keys + at * kWords, q), cut);
+    }
+    const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(beyond[0], beyond[1]), 0xd8);
+    const auto bits = static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
+    dropped |= std::uint64_t{bits} << i;
+  }
+  return ~dropped;
+}
+
+#elif defined(__ARM_NEON)
+
+// Ones per byte of 2 words ^ query.
+ELSA_INLINE uint8x16_t CountBytes(const std::uint64_t* x, uint64x2_t query) {
+  return vcntq_u8(vreinterpretq_u8_u64(veorq_u64(vld1q_u64(x), query)));
+}
+
+// The bits of 64 keys of one word.
+template <int kWords>
+ELSA_INLINE std::uint64_t Filter64(const std::uint64_t* query, const std::uint64_t* keys,
+                                   const std::int16_t* cut_offs) {
+  static_assert(kWords == 1);
+  const uint64x2_t q = vdupq_n_u64(query[0]);
+  const std::uint16_t weights[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  const uint16x8_t weight = vld1q_u16(weights);
+  std::uint64_t bits = 0;
+  for (int i = 0; i < 64; i += 8) {
+    const uint8x16_t a = vpaddq_u8(CountBytes(keys + i, q), CountBytes(keys + i + 2, q));
+    const uint8x16_t b = vpaddq_u8(CountBytes(keys + i + 4, q), CountBytes(keys + i + 6, q));
+    const int16x8_t distance = vreinterpretq_s16_u16(vpaddlq_u8(vpaddq_u8(a, b)));
+    const uint16x8_t kept = vcleq_s16(distance, vld1q_s16(cut_offs + i));
+    bits |= std::uint64_t{vaddvq_u16(vandq_u16(kept, weight))} << i;
+  }
+  return bits;
+}
+
+#endif
+
 template <int kWords>
 void FilterRowsOf(const std::uint64_t* query, const std::uint64_t* keys,
                   const std::int16_t* cut_offs, std::int64_t count, std::int64_t words,
@@ -51,6 +138,18 @@ void FilterRowsOf(const std::uint64_t* query, const std::uint64_t* keys,
     }
   }
 #endif
+#if defined(__AVX2__) || defined(__ARM_NEON)
+#if defined(__AVX2__)
+  constexpr bool kWide = kWords > 0;
+#else
+  constexpr bool kWide = kWords == 1;
+#endif
+  if constexpr (kWide) {
+    for (; first + 64 <= count; first += 64) {
+      mask[first / 64] = Filter64<kWords>(query, keys + first * kWords, cut_offs + first);
+    }
+  }
+#endif
   for (; first < count; first += 64) {
     const std::int64_t here = count - first < 64 ? count - first : 64;
     const std::uint64_t* key = keys + first * step;
@@ -68,6 +167,7 @@ inline void FilterRows(const std::uint64_t* query, const std::uint64_t* keys,
                        std::uint64_t* mask) {
   if (words == 1) return FilterRowsOf<1>(query, keys, cut_offs, count, words, mask);
   if (words == 2) return FilterRowsOf<2>(query, keys, cut_offs, count, words, mask);
+  if (words == 4) return FilterRowsOf<4>(query, keys, cut_offs, count, words, mask);
   FilterRowsOf<0>(query, keys, cut_offs, count, words, mask);
 }
 
@@ -77,7 +177,7 @@ ELSA_INLINE F32 Lookup(const float* table, I32 index) {
 #elif defined(__AVX2__)
   return (F32)_mm256_i32gather_ps(table, (__m256i)index, 4);
 #else
-  F32 x;
+  F32 x{};
   for (int i = 0; i < kLanes; ++i) x[i] = table[index[i]];
   return x;
 #endif

@@ -27,7 +27,7 @@ ELSA_INLINE std::uint32_t BitsOf(I32 lanes) {
 
 // Lane i true: bit i.
 ELSA_INLINE I32 LanesOf(std::uint64_t bits) {
-  I32 bit;
+  I32 bit{};
   for (int i = 0; i < kLanes; ++i) bit[i] = 1 << i;
   return (SplatInt(static_cast<std::int32_t>(bits)) & bit) != 0;
 }
