@@ -33,7 +33,8 @@ struct HashView {
   const HashBatchView* batches;
   std::int64_t batch_count;
 
-  std::int64_t words() const { return (k + 63) / 64; }  // of one hash
+  // Words of one hash. Always inline: kernels of every target use it.
+  __attribute__((always_inline)) std::int64_t words() const { return (k + 63) / 64; }
 };
 
 // Rows of a tensor: values adjacent, rows `stride` elements apart.
