@@ -67,6 +67,10 @@ ELSA_EMULATED __m256i _mm256_dpbusd_epi32(__m256i s, __m256i a, __m256i b) {
 ELSA_EMULATED __m128i _mm_dpbusd_epi32(__m128i s, __m128i a, __m128i b) {
   return DotBytes(s, a, b);
 }
+// Sums of two products of signed 16-bit numbers.
+ELSA_EMULATED __m512i _mm512_dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+}
 #endif
 
 #if defined(ELSA_EMULATE_AVX512BF16)

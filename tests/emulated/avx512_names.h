@@ -199,6 +199,8 @@
 #define _mm512_dpbf16_ps elsa_mm512_dpbf16_ps
 #undef _mm512_dpbusd_epi32
 #define _mm512_dpbusd_epi32 elsa_mm512_dpbusd_epi32
+#undef _mm512_dpwssd_epi32
+#define _mm512_dpwssd_epi32 elsa_mm512_dpwssd_epi32
 #undef _mm512_extractf32x4_ps
 #define _mm512_extractf32x4_ps elsa_mm512_extractf32x4_ps
 #undef _mm512_extractf32x8_ps
