@@ -99,6 +99,20 @@ def test_models_of_any_float_type_run(dtype):
     assert torch.allclose(got[real].double(), expected[real].double(), atol=tolerance)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_models_that_have_to_be_converted_count_the_same(name, side):
+    model = build(name).double()
+    batch = batch_of([9, 5], side=side)
+    plan = plan_for(model, 1)
+    with plan.applied(model) as run:
+        hidden(model, batch)
+        counts = run.stats
+    with plan.applied(model, engine="cpu", select="always") as run:
+        hidden(model, batch)
+    assert run.stats == counts
+
+
 def test_position_biases_are_added_to_bool_and_float_masks():
     config = transformers.T5Config(
         d_model=32, d_kv=8, num_layers=2, num_heads=4, d_ff=40, vocab_size=50

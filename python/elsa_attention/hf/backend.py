@@ -170,7 +170,9 @@ class Call:
 
         def run(inputs: Inputs, out: np.ndarray) -> None:
             nonlocal stats
-            inputs.mask = None if mask is None else inputs.mask
+            if inputs.mask is not None:
+                pairs = inputs.mask.shape
+                inputs.mask = None if mask is None else np.broadcast_to(mask.numpy(), pairs)
             inputs.causal = self.causal or seen.causal
             inputs.query_lengths, inputs.key_lengths = seen.query_lengths, seen.key_lengths
             stats = cpu.attend(inputs, plan, layer, out, options)

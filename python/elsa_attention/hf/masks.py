@@ -34,7 +34,7 @@ def visible(mask: Tensor | None, batch: int) -> Visible:
     if mask is None or mask.dtype != torch.bool or mask.ndim != 4:
         return Visible(mask)
     n_q, n_k = mask.shape[2:]
-    if n_q != n_k:
+    if n_q != n_k or mask.shape[0] not in (1, batch):
         return Visible(mask)
     mask = mask.expand(batch, -1, -1, -1)
     seen = mask.any(dim=2).any(dim=1)  # [batch, n]
