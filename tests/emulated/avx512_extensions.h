@@ -68,8 +68,21 @@ ELSA_EMULATED __m128i _mm_dpbusd_epi32(__m128i s, __m128i a, __m128i b) {
   return DotBytes(s, a, b);
 }
 // Sums of two products of signed 16-bit numbers.
-ELSA_EMULATED __m512i _mm512_dpwssd_epi32(__m512i sum, __m512i a, __m512i b) {
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+template <typename V>
+ELSA_EMULATED V DotWords(V sum, V a, V b) {
+  const Lanes<U32, V> s(sum);
+  const Lanes<I16, V> x(a);
+  const Lanes<I16, V> y(b);
+  return Each<U32, V>([&](int i) {
+    return s[i] + static_cast<U32>(x[2 * i] * y[2 * i]) +
+           static_cast<U32>(x[2 * i + 1] * y[2 * i + 1]);
+  });
+}
+ELSA_EMULATED __m512i _mm512_dpwssd_epi32(__m512i s, __m512i a, __m512i b) {
+  return DotWords(s, a, b);
+}
+ELSA_EMULATED __m256i _mm256_dpwssd_epi32(__m256i s, __m256i a, __m256i b) {
+  return DotWords(s, a, b);
 }
 #endif
 

@@ -15,6 +15,8 @@
 #define _mm256_dpbf16_ps elsa_mm256_dpbf16_ps
 #undef _mm256_dpbusd_epi32
 #define _mm256_dpbusd_epi32 elsa_mm256_dpbusd_epi32
+#undef _mm256_dpwssd_epi32
+#define _mm256_dpwssd_epi32 elsa_mm256_dpwssd_epi32
 #undef _mm256_fmadd_ph
 #define _mm256_fmadd_ph elsa_mm256_fmadd_ph
 #undef _mm256_loadu_ph
