@@ -4,6 +4,7 @@
 #ifndef ELSA_CPU_KERNELS_CUT_OFFS_H_
 #define ELSA_CPU_KERNELS_CUT_OFFS_H_
 
+#include "elsa/cpu/kernels/parts.h"
 #include "elsa/cpu/kernels/simd.h"
 
 namespace elsa::cpu::ELSA_CPU_TARGET {
@@ -30,7 +31,7 @@ inline void CutOffsBetween(const float* norms, std::int64_t count, const float* 
   for (std::int64_t j = 0; j < count; j += kLanes) {
     const std::int64_t left = count - j;
     const int here = static_cast<int>(left < kLanes ? left : kLanes);
-    const F32 norm = LoadPart(norms + j, here);
+    const F32 norm = LoadUpTo(norms + j, here);
     I32 cut_off = SplatInt(low);
     for (int h = low + 1; h <= high; ++h) cut_off -= norm * Splat(cosines[h]) > cut;
     const I32 finite = norm <= kLargestFinite;
@@ -55,7 +56,7 @@ inline void CutOffs(const float* norms, std::int64_t count, const float* cosines
       for (; j + kLanes <= here; j += kLanes) {
         const F32 norm = Load(from + j);
         lows = norm < lows ? norm : lows;
-        highs = (norm > highs) & (norm <= kLargestFinite) ? norm : highs;
+        highs = ((norm > highs) & (norm <= kLargestFinite)) ? norm : highs;
       }
       for (int i = 0; i < kLanes; ++i) {
         least = lows[i] < least ? lows[i] : least;

@@ -66,13 +66,18 @@ ELSA_INLINE __m256i Distances16(const std::uint64_t* keys, __m256i query) {
   return AddPairs(ab, AddPairs(c, CountWords(keys + 48, query)));
 }
 
+template <int kWords>
+ELSA_INLINE __m256i Repeat(const std::uint64_t* query) {
+  std::uint64_t repeated[4];
+  for (int i = 0; i < 4; ++i) repeated[i] = query[i % kWords];
+  return _mm256_loadu_si256((const __m256i*)repeated);
+}
+
 // The bits of 64 keys.
 template <int kWords>
 ELSA_INLINE std::uint64_t Filter64(const std::uint64_t* query, const std::uint64_t* keys,
                                    const std::int16_t* cut_offs) {
-  std::uint64_t repeated[4];
-  for (int i = 0; i < 4; ++i) repeated[i] = query[i % kWords];
-  const __m256i q = _mm256_loadu_si256((const __m256i*)repeated);
+  const __m256i q = Repeat<kWords>(query);
   std::uint64_t dropped = 0;
   for (int i = 0; i < 64; i += 32) {
     __m256i beyond[2];
@@ -188,6 +193,23 @@ void SimilaritiesOf(const std::uint64_t* query, const std::uint64_t* keys, const
                     const float* cosines, std::int64_t count, std::int64_t words, float* to) {
   const std::int64_t step = kWords > 0 ? kWords : words;
   std::int64_t j = 0;
+#if defined(__AVX2__)
+  if constexpr (kWords > 0) {
+    const __m256i q = Repeat<kWords>(query);
+    for (; j + 16 <= count; j += 16) {
+      const __m256i distances = Distances16<kWords>(keys + j * kWords, q);
+#if defined(__AVX512F__)
+      const I32 distance = (I32)_mm512_cvtepu16_epi32(distances);
+      Store(to + j, Load(norms + j) * Lookup(cosines, distance));
+#else
+      const I32 low = (I32)_mm256_cvtepu16_epi32(_mm256_castsi256_si128(distances));
+      const I32 high = (I32)_mm256_cvtepu16_epi32(_mm256_extracti128_si256(distances, 1));
+      Store(to + j, Load(norms + j) * Lookup(cosines, low));
+      Store(to + j + 8, Load(norms + j + 8) * Lookup(cosines, high));
+#endif
+    }
+  }
+#endif
   for (; j + kLanes <= count; j += kLanes) {
     std::int32_t distances[kLanes];
     for (int i = 0; i < kLanes; ++i) {
@@ -207,6 +229,12 @@ inline void Similarities(const std::uint64_t* query, const std::uint64_t* keys, 
                          float* similarities) {
   if (words == 1) {
     return SimilaritiesOf<1>(query, keys, norms, cosines, count, words, similarities);
+  }
+  if (words == 2) {
+    return SimilaritiesOf<2>(query, keys, norms, cosines, count, words, similarities);
+  }
+  if (words == 4) {
+    return SimilaritiesOf<4>(query, keys, norms, cosines, count, words, similarities);
   }
   SimilaritiesOf<0>(query, keys, norms, cosines, count, words, similarities);
 }

@@ -5,6 +5,7 @@
 #define ELSA_CPU_KERNELS_SCORE_TEST_H_
 
 #include "elsa/cpu/kernels/load_rows.h"
+#include "elsa/cpu/kernels/parts.h"
 #include "elsa/cpu/kernels/row_filter.h"
 #include "elsa/cpu/kernels/simd.h"
 
@@ -53,9 +54,9 @@ inline void Scores(const float* similarities, float scale, const float* bias, st
   for (std::int64_t j = 0; j < count; j += kLanes) {
     const std::int64_t left = count - j;
     const int here = static_cast<int>(left < kLanes ? left : kLanes);
-    F32 score = Splat(scale) * LoadPart(similarities + j, here);
-    if (bias != nullptr) score = score + LoadPart(bias + j, here);
-    StorePart(scores + j, score, here);
+    F32 score = Splat(scale) * LoadUpTo(similarities + j, here);
+    if (bias != nullptr) score = score + LoadUpTo(bias + j, here);
+    StoreUpTo(scores + j, score, here);
   }
 }
 
@@ -63,8 +64,8 @@ inline void Scores(const float* similarities, float scale, const float* bias, st
 inline void BiasTest(const float* similarities, float scale, float cut, const float* bias,
                      std::int64_t count, std::uint64_t* mask) {
   MaskWords(count, mask, [&](std::int64_t j, int here) {
-    const F32 above = Splat(scale) * (LoadPart(similarities + j, here) - cut);
-    return above + LoadPart(bias + j, here) > 0.0f;
+    const F32 above = Splat(scale) * (LoadUpTo(similarities + j, here) - cut);
+    return above + LoadUpTo(bias + j, here) > 0.0f;
   });
 }
 
@@ -72,7 +73,7 @@ inline void BiasTest(const float* similarities, float scale, float cut, const fl
 inline void GapTest(const float* scores, float best, float limit, std::int64_t count,
                     std::uint64_t* mask) {
   MaskWords(count, mask, [&](std::int64_t j, int here) {
-    return Splat(best) - LoadPart(scores + j, here) < limit;
+    return Splat(best) - LoadUpTo(scores + j, here) < limit;
   });
 }
 
@@ -91,7 +92,7 @@ inline std::int64_t FirstLargest(const float* values, const std::uint64_t* chose
     }
     for (int i = 0; i < 64 && 64 * w + i < count; i += kLanes) {
       const std::int64_t left = count - 64 * w - i;
-      const F32 x = LoadPart(values + 64 * w + i, static_cast<int>(left < kLanes ? left : kLanes));
+      const F32 x = LoadUpTo(values + 64 * w + i, static_cast<int>(left < kLanes ? left : kLanes));
       const I32 greater = (x > most) & LanesOf(bits >> i);
       most = (F32)((greater & (I32)x) | (~greater & (I32)most));
     }
@@ -107,22 +108,37 @@ inline std::int64_t FirstLargest(const float* values, const std::uint64_t* chose
   return first;
 }
 
+// Bit i: byte i of 64 is not 0.
+ELSA_INLINE std::uint64_t NonzeroBytes(const std::uint8_t* bytes) {
+#if defined(__AVX2__)
+  std::uint64_t zeros = 0;
+  for (int i = 0; i < 64; i += 32) {
+    const __m256i x = _mm256_loadu_si256((const __m256i*)(bytes + i));
+    const __m256i zero = _mm256_cmpeq_epi8(x, _mm256_setzero_si256());
+    zeros |= std::uint64_t{static_cast<std::uint32_t>(_mm256_movemask_epi8(zero))} << i;
+  }
+  return ~zeros;
+#else
+  std::uint64_t bits = 0;
+  for (int i = 0; i < 8; ++i) {
+    std::uint64_t x;
+    std::memcpy(&x, bytes + 8 * i, sizeof(x));
+    // The top bit of each byte: whether the byte is not 0.
+    x = (((x & 0x7f7f7f7f7f7f7f7f) + 0x7f7f7f7f7f7f7f7f) | x) & 0x8080808080808080;
+    bits |= ((x >> 7) * 0x0102040810204080) >> 56 << (8 * i);
+  }
+  return bits;
+#endif
+}
+
 // Bit j: mask[j] is not 0.
 inline void MaskBits(const std::uint8_t* mask, std::int64_t count, std::uint64_t* bits) {
-  for (std::int64_t first = 0; first < count; first += 64) {
-    std::uint8_t part[64] = {};
-    const std::int64_t left = count - first < 64 ? count - first : 64;
-    std::memcpy(part, mask + first, static_cast<std::size_t>(left));
-    std::uint64_t word = 0;
-    for (int i = 0; i < 8; ++i) {
-      std::uint64_t x;
-      std::memcpy(&x, part + 8 * i, sizeof(x));
-      // The top bit of each byte: whether the byte is not 0.
-      x = (((x & 0x7f7f7f7f7f7f7f7f) + 0x7f7f7f7f7f7f7f7f) | x) & 0x8080808080808080;
-      word |= ((x >> 7) * 0x0102040810204080) >> 56 << (8 * i);
-    }
-    bits[first / 64] = word;
-  }
+  std::int64_t first = 0;
+  for (; first + 64 <= count; first += 64) bits[first / 64] = NonzeroBytes(mask + first);
+  if (first == count) return;
+  std::uint8_t part[64] = {};
+  std::memcpy(part, mask + first, static_cast<std::size_t>(count - first));
+  bits[first / 64] = NonzeroBytes(part);
 }
 
 // Values of a row as binary32.
@@ -131,7 +147,7 @@ ELSA_INLINE void WidenOf(const std::byte* row, std::int64_t count, float* to) {
   for (std::int64_t j = 0; j < count; j += kLanes) {
     const std::int64_t left = count - j;
     const int here = static_cast<int>(left < kLanes ? left : kLanes);
-    StorePart(to + j, LoadValues<kType>(row, j, here), here);
+    StoreUpTo(to + j, LoadValues<kType>(row, j, here), here);
   }
 }
 
@@ -144,7 +160,7 @@ inline void WidenRow(const std::byte* row, int dtype, std::int64_t count, float*
 // Bit j: not values[j] <= limit; NaN passes.
 inline void AboveBits(const float* values, float limit, std::int64_t count, std::uint64_t* bits) {
   MaskWords(count, bits,
-            [&](std::int64_t j, int here) { return ~(LoadPart(values + j, here) <= limit); });
+            [&](std::int64_t j, int here) { return ~(LoadUpTo(values + j, here) <= limit); });
 }
 
 // Clears the bits from `end` on, and those that are not in `visible` unless that is null, in
