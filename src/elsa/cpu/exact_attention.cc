@@ -60,13 +60,20 @@ Scratch& ThreadScratch() {
   return scratch;
 }
 
+// Tensors of fp16 keep their precision: they are not cut down to bfloat16.
+const ExactKernels& TileKernels(const Call& call) {
+  const ExactKernels& exact = *call.kernels.exact;
+  const bool bf16 = call.bits16 && call.inputs.query.dtype != DType::kF16;
+  return bf16 && exact.bf16 != nullptr ? *exact.bf16 : exact;
+}
+
 // One item of work on one thread.
 class ItemRun {
  public:
   ItemRun(const Call& call, const Item& item, Scratch& scratch)
       : call_(call),
         in_(call.inputs),
-        kernels_(*call.kernels.exact),
+        kernels_(TileKernels(call)),
         item_(item),
         scratch_(scratch),
         d_(static_cast<int>(in_.query.shape[3])),
@@ -339,7 +346,7 @@ void ExactAttention(const Call& call, std::span<const HeadItem> heads) {
   thread_local Schedule kept;
   Schedule schedule = std::exchange(kept, {});
   GroupHeads(in, heads, schedule);
-  if (in.query.shape[2] <= kMostStreamQueries) {
+  if (in.query.shape[2] <= MostStreamQueries(in.key.shape[2])) {
     StreamAttention(call, schedule.heads);
     kept = std::move(schedule);
     return;

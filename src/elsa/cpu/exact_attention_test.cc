@@ -172,7 +172,7 @@ double Roundoff(DType dtype) {
 // The bound: a score is off by (d + 4) roundings of the sum of its products' sizes (their scaling
 // and summation) and 4 of its own; a weight is off by the factor e^(twice that: its own and the
 // largest's) and by the error of 2^x; the sums over n keys by n roundings. In 16 bits, queries and
-// weights are rounded once more.
+// weights are rounded once more, keys and values of binary32 too.
 Expected Oracle(const Problem& p, const Handover& s, std::int64_t b, std::int64_t h,
                 std::int64_t i) {
   const std::int64_t d_v = p.value.shape[3];
@@ -189,8 +189,10 @@ Expected Oracle(const Problem& p, const Handover& s, std::int64_t b, std::int64_
   }
   if (keys.empty()) return e;
   const double u = 0x1p-24;
-  const double u16 =
-      s.precision == Precision::kFloat32 || s.dtype == DType::kF32 ? 0 : Roundoff(s.dtype);
+  // bfloat16 where that is asked for; tensors of fp16 are not cut down to it.
+  const bool bits16 = s.precision == Precision::kBits16 ||
+                      (s.precision == Precision::kAuto && s.dtype != DType::kF32);
+  const double u16 = bits16 && s.dtype != DType::kF16 ? 0x1p-8 : 0;
   std::vector<double> scores;
   double off = 0;
   for (const std::int64_t j : keys) {
@@ -281,7 +283,8 @@ Drawn Draw(std::uint64_t seed) {
   s.dtype = dtypes[random.Below(4)];
   s.out_dtype = chance(0.5) ? s.dtype : DType::kF32;
   s.bias_dtype = dtypes[random.Below(4)];
-  s.precision = chance(0.3) ? Precision::kFloat32 : Precision::kAuto;
+  const Precision precisions[] = {Precision::kAuto, Precision::kFloat32, Precision::kBits16};
+  s.precision = precisions[random.Below(3)];
   s.transposed = chance(0.5);
   s.gap = one_of(0, 0, 1, 3);
   s.mask_for_all_heads = chance(0.3);

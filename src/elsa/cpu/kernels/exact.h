@@ -100,6 +100,10 @@ struct ExactKernels {
 
   // to[c] = sums[c] / sum, as an element.
   void (*write_row)(const float* sums, int d_v, float sum, Element element, std::byte* to);
+
+  // The same with products of bfloat16 (keys, values and weights are packed as such), null where
+  // that is not faster. Streaming is in binary32 all the same: pass weights of binary32.
+  const ExactKernels* bf16;
 };
 
 }  // namespace elsa::cpu

@@ -15,6 +15,7 @@ inline constexpr int kGroupRows = kRegisters == 32 ? 12 : 6;
 inline constexpr int kTileRows = 24;
 inline constexpr int kPanelKeys = 2 * kLanes;
 inline constexpr int kPanelColumns = 2 * kLanes;
+inline constexpr int kCacheLine = 64;
 
 ELSA_INLINE int RoundUp(int value, int unit) { return (value + unit - 1) / unit * unit; }
 
@@ -28,6 +29,11 @@ ELSA_INLINE void PackTransposed(const std::byte* at, std::int64_t stride, int co
     F32 x[kLanes];
     const std::byte* from = at + c * E::kBytes;
     if (count == kLanes && d - c >= kLanes) {
+      // The rows of the next panel: several streams at once are too many for the processor's own
+      // prefetcher. Reaching beyond the tensor does no harm.
+      if (kStep == kPanelKeys && c * E::kBytes % kCacheLine == 0) {
+        for (int i = 0; i < kLanes; ++i) __builtin_prefetch(from + (kPanelKeys + i) * stride);
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < kLanes; ++i) x[i] = E::Load(from + i * stride) * scale;
       Transpose(x);
@@ -106,12 +112,19 @@ inline std::int64_t ValueBytes(std::int64_t keys, int d_v) {
   return keys * RoundUp(d_v, kLanes) * static_cast<std::int64_t>(sizeof(float));
 }
 
+ELSA_INLINE bool All(I32 lanes) {
+  std::int32_t all = -1;
+  for (int i = 0; i < kLanes; ++i) all &= lanes[i];
+  return all != 0;
+}
+
 template <typename E, int kVectors>
 ELSA_INLINE I32 PackColumns(const ElementRows& rows, std::int64_t count, int column, int width,
                             float* to) {
   I32 finite = SplatInt(-1);
   for (std::int64_t j = 0; j < count; ++j) {
     const std::byte* from = rows.data + j * rows.stride + column * E::kBytes;
+    __builtin_prefetch(from + 16 * rows.stride);
     for (int v = 0; v < kVectors; ++v) {
       const int left = width - v * kLanes;
       const F32 x = LoadElements<E>(from + v * kLanes * E::kBytes, left);
@@ -134,10 +147,7 @@ inline bool PackValues(const ElementRows& rows, std::int64_t count, int d_v, voi
         finite &= PackColumns<decltype(e), 1>(rows, count, c, d_v - c, to);
       }
     }
-    for (int i = 0; i < kLanes; ++i) {
-      if (finite[i] == 0) return false;
-    }
-    return true;
+    return All(finite);
   });
 }
 
