@@ -92,7 +92,8 @@ def test_the_wheel_holds_what_it_should_and_no_more(wheel):
     assert library == {"h", "cmake", "1"}
     rest = {n.rpartition(".")[2] for n in package if n.split("/")[1] not in ("include", "lib")}
     assert rest <= {"py", "pyi", "typed", "so", "toml"}
-    assert sum(info.compress_size for info in infos) < 5e6
+    # The kernels of six instruction sets, in the module, the program and the library.
+    assert sum(info.compress_size for info in infos) < 12e6
     machines = {n.rpartition("/")[2] for n in package if n.endswith(".toml")}
     assert machines == {path.name for path in (ROOT / "configs").iterdir()}
     assert told["Name"] == "elsa-attention" and told["License-Expression"] == "Apache-2.0"
