@@ -4,55 +4,30 @@
 #include <bit>
 
 namespace elsa::cpu {
-namespace {
-
-std::int64_t Words(std::int64_t keys) { return (keys + 63) / 64; }
-
-}  // namespace
 
 MeanRows::MeanRows(const Inputs& inputs, std::int64_t batch, std::int64_t head,
-                   const PackedHead& rows, const SparseKernels& kernels)
-    : inputs_(inputs),
-      batch_(batch),
-      head_(head),
+                   const PackedHead& rows, const KernelSet& kernels)
+    : visibility_(inputs, batch, head, kernels),
       rows_(rows),
-      kernels_(kernels),
-      masked_(inputs.mask || inputs.bias),
+      kernels_(*kernels.sparse),
+      has_bias_(inputs.bias),
       shared_((!inputs.mask || inputs.mask.stride[2] == 0) &&
-              (!inputs.bias || inputs.bias.stride[2] == 0)) {
-  if (!masked_ || !shared_) return;
-  words_.resize(Words(rows.keys()));
-  if (inputs.bias) bias_.resize(rows.keys());
-  See(0, rows.keys(), words_.data(), bias_.data());
-}
-
-void MeanRows::See(std::int64_t query, std::int64_t end, std::uint64_t* words, float* bias) const {
-  std::fill_n(words, Words(end), 0);
-  const std::byte* bias_row = inputs_.bias ? inputs_.bias.Row(batch_, head_, query) : nullptr;
-  for (std::int64_t key = 0; key < end; ++key) {
-    if (inputs_.mask && inputs_.mask(batch_, head_, query, key) == 0) continue;
-    if (bias_row != nullptr) {
-      bias[key] = ElementAt(bias_row, inputs_.bias.dtype, key * inputs_.bias.stride[3]);
-      if (bias[key] <= reference::kMaskedBias) continue;  // a NaN stays
-    }
-    words[key / 64] |= std::uint64_t{1} << (key % 64);
-  }
-}
+              (!inputs.bias || inputs.bias.stride[2] == 0)) {}
 
 MeanCursor::MeanCursor(const MeanRows& rows)
     : rows_(rows), sums_(rows.rows_.d() + rows.rows_.d_v()), mean_(sums_.size()) {
   Restart();
-  if (!rows.masked_) return;
-  if (rows.shared_) {
-    words_ = rows.words_.data();
-    bias_ = rows.bias_.empty() ? nullptr : rows.bias_.data();
-    return;
-  }
-  own_words_.resize(Words(rows.rows_.keys()));
-  words_ = own_words_.data();
-  if (!rows.inputs_.bias) return;
-  own_bias_.resize(rows.rows_.keys());
-  bias_ = own_bias_.data();
+  if (!rows.visibility_.masked()) return;
+  mask_.resize(rows.visibility_.words());
+  scratch_.resize(rows.visibility_.keys());
+  if (rows.shared_ && rows.visibility_.queries() > 0) Look(0);
+}
+
+void MeanCursor::Look(std::int64_t query) {
+  const Visibility& visibility = rows_.visibility_;
+  visibility.MaskWords(query, scratch_.data(), mask_.data());
+  words_ = mask_.data();
+  bias_ = rows_.has_bias_ ? visibility.BiasRow(query, visibility.keys(), scratch_.data()) : nullptr;
 }
 
 void MeanCursor::Restart() {
@@ -64,8 +39,8 @@ void MeanCursor::Restart() {
 }
 
 void MeanCursor::Seek(std::int64_t query) {
-  const std::int64_t end = rows_.inputs_.KeyEnd(rows_.batch_, query);
-  if (!rows_.shared_) rows_.See(query, end, own_words_.data(), own_bias_.data());
+  const std::int64_t end = rows_.visibility_.KeyEnd(query);
+  if (!rows_.shared_) Look(query);
   if (!rows_.shared_ || end < end_) Restart();
   Extend(end);
   if (mean_of_ == count_) return;

@@ -11,6 +11,7 @@
 
 #include "elsa/cpu/inputs.h"
 #include "elsa/cpu/sparse_rows.h"
+#include "elsa/cpu/visibility.h"
 
 namespace elsa::cpu {
 
@@ -19,23 +20,16 @@ class MeanRows {
  public:
   // All must outlive this; `rows` has sums.
   MeanRows(const Inputs& inputs, std::int64_t batch, std::int64_t head, const PackedHead& rows,
-           const SparseKernels& kernels);
+           const KernelSet& kernels);
 
  private:
   friend class MeanCursor;
 
-  // Writes which keys below `end` a query sees; its bias, where it has one, to bias[key].
-  void See(std::int64_t query, std::int64_t end, std::uint64_t* words, float* bias) const;
-
-  const Inputs& inputs_;
-  std::int64_t batch_;
-  std::int64_t head_;
+  Visibility visibility_;
   const PackedHead& rows_;
   const SparseKernels& kernels_;
-  bool masked_;                       // there is a mask or a bias
-  bool shared_;                       // the same mask and bias for all queries
-  std::vector<std::uint64_t> words_;  // the shared mask; empty without
-  std::vector<float> bias_;           // the shared bias; empty without
+  bool has_bias_;
+  bool shared_;  // the same mask and bias for all queries
 };
 
 // The mean rows of one query after another: cheap from a query to the next that sees the same keys
@@ -51,6 +45,7 @@ class MeanCursor {
   double bias() const { return mean_bias_; }
 
  private:
+  void Look(std::int64_t query);  // at the mask and the bias
   void Restart();
   void Extend(std::int64_t end);  // takes in the keys from end_ on
   void Add(std::int64_t key);
@@ -65,8 +60,8 @@ class MeanCursor {
   std::int64_t mean_of_ = -1;  // the count_ that mean_ is of
   std::vector<double> sums_;
   std::vector<float> mean_;
-  std::vector<std::uint64_t> own_words_;
-  std::vector<float> own_bias_;
+  std::vector<std::uint64_t> mask_;
+  std::vector<float> scratch_;
 };
 
 }  // namespace elsa::cpu

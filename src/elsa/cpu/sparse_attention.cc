@@ -95,8 +95,7 @@ class Wave {
     if (job_.select == Select::kAlways) return;
     for (Member& member : members_) {
       const std::int64_t head = member.head.item.head;
-      member.rule_case =
-          RuleCaseOf(inputs_, job_.plan, member.head.item, job_.bits16, job_.call.bits16);
+      member.rule_case = RuleCaseOf(inputs_, job_.plan, member.head.item, job_.bits16);
       const double expected =
           job_.plan.calibration.empty() ? 0 : job_.plan.calibration[job_.layer][head].kept_fraction;
       member.exact = ExactBefore(member.rule_case, expected);
@@ -147,9 +146,8 @@ class Wave {
       if (member.exact) continue;
       member.head.rows = &rows_[member.group];
       if (!with_mean()) continue;
-      member.mean =
-          std::make_unique<MeanRows>(inputs_, member.head.item.batch, member.head.item.head,
-                                     *member.head.rows, *call.kernels.sparse);
+      member.mean = std::make_unique<MeanRows>(
+          inputs_, member.head.item.batch, member.head.item.head, *member.head.rows, call.kernels);
       member.head.mean = member.mean.get();
     }
   }

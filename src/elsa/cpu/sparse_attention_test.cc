@@ -9,48 +9,6 @@
 namespace elsa::cpu {
 namespace {
 
-using reference::HeadStats;
-
-// How far an output may lie from the reference. A score of length d in binary32 is off by at most
-// (d + 4) half units of scale * |q| * |k|, plus a bias; weights by that, twice (numerator and
-// denominator), and by the exponential's 4e-7; sums of n terms by n half units of the largest
-// value.
-double Float32Bound(const reference::Problem& p) {
-  constexpr double kHalfUnit = 0x1p-24;
-  const double size = p.scale * LargestNorm(p.query) * LargestNorm(p.key);
-  double bias = 0;
-  for (float b : p.bias.values) bias = b > -1e30f ? std::max(bias, std::abs(double{b})) : bias;
-  const double score = kHalfUnit * (static_cast<double>(p.query.shape[3]) + 4) * (size + bias);
-  const double sums = kHalfUnit * static_cast<double>(2 * p.key.shape[2] + 8);
-  return LargestValue(p.value) * (2 * score + 4e-7 + sums) + 1e-30;
-}
-
-// The same of an output that is stored in 16 bits.
-double StorageError(DType dtype, double value) {
-  if (dtype == DType::kF32) return 0;
-  return dtype == DType::kF16 ? std::abs(value) * 0x1p-11 + 0x1p-25 : std::abs(value) * 0x1p-8;
-}
-
-void ExpectEqualCounts(const std::vector<HeadReport>& got, const std::vector<HeadStats>& expected) {
-  ASSERT_EQ(got.size(), expected.size());
-  for (std::size_t h = 0; h < got.size(); ++h) {
-    EXPECT_EQ(got[h].stats.queries, expected[h].queries);
-    EXPECT_EQ(got[h].stats.empty_queries, expected[h].empty_queries);
-    EXPECT_EQ(got[h].stats.exact_queries, expected[h].exact_queries);
-    EXPECT_EQ(got[h].stats.fallback_queries, expected[h].fallback_queries);
-    EXPECT_EQ(got[h].stats.pairs, expected[h].pairs);
-    EXPECT_EQ(got[h].stats.kept, expected[h].kept);
-  }
-}
-
-void ExpectClose(const reference::Tensor<double>& got, const reference::Tensor<double>& expected,
-                 double bound, DType stored) {
-  for (std::size_t i = 0; i < got.values.size(); ++i) {
-    const double allowed = bound + StorageError(stored, std::abs(expected.values[i]) + bound);
-    ASSERT_NEAR(got.values[i], expected.values[i], allowed) << "element " << i;
-  }
-}
-
 TEST(SparseAttention, KeepsTheKeysOfTheReferenceAndAgreesWithin32Bits) {
   for (int round = 0; round < Rounds(400, 20); ++round) {
     const RandomCase c = MakeRandomCase(1000 + round, round % 50 == 0 ? 1000 : 200);

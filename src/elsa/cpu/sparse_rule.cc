@@ -5,18 +5,19 @@
 namespace elsa::cpu {
 namespace {
 
-// Cycles, measured on a Zen 3 (AVX2) with d = d_v = 64 and k = 64; only their ratios matter, and
-// those of other targets are alike (shared/cpu-kernels: Zen 4 and Intel switch at .4 to .5, too).
+// Cycles on a Zen 3 (AVX2), one thread beside busy ones, with d = d_v = 64 and k = 64. Only their
+// ratios matter; on a quiet machine, and on Zen 4 and Intel, candidates cost somewhat less of a
+// pair of the exact mode.
 struct Costs {
-  double exact_pair = 9.3;    // a pair of the exact mode
-  double exact_pair16 = 9.3;  // the same in 16 bits
-  double filter_pair = 0.45;  // decision and lists
-  double candidate = 10.5;    // binary32: score, weight, value
-  double candidate16 = 7.5;   // 16 bits
-  double key_row = 450;       // hash, norm, cut-off, conversion of a key
-  double query_row = 250;     // hash of a query, result
-  double mean_row = 100;      // the mean row of a query
-  double masked_pair = 4;     // a mask or bias of its own: looked at, and added
+  double exact_pair = 10;    // a pair of the exact mode
+  double filter_pair = 0.7;  // decision and list
+  double candidate = 14;     // binary32: score, weight, value
+  double candidate16 = 12;   // 16 bits
+  double row_share = 3;      // of those: what does not go with d
+  double key_row = 250;      // hash, norm, cut-off, rows in 16 bits
+  double query_row = 400;    // hash, packing, result
+  double mean_row = 100;     // the mean row of a query
+  double masked_pair = 2;    // a mask or bias of its own: read by both
 };
 constexpr Costs kCosts;
 
@@ -25,14 +26,17 @@ constexpr double kMargin = 0.97;
 
 }  // namespace
 
-RuleCase RuleCaseOf(const Inputs& inputs, const Plan& plan, const HeadItem& head, bool bits16,
-                    bool exact_bits16) {
+RuleCase RuleCaseOf(const Inputs& inputs, const Plan& plan, const HeadItem& head, bool bits16) {
   RuleCase r;
   r.bits16 = bits16;
-  r.exact_bits16 = exact_bits16;
   r.queries = inputs.queries(head.batch);
   r.keys = inputs.keys(head.batch);
-  r.causal = inputs.causal && inputs.causal_offset < r.keys;
+  if (inputs.causal && r.keys > 0) {
+    const auto mean =
+        static_cast<double>(inputs.causal_offset) + static_cast<double>(r.queries) / 2;
+    r.visible = std::min(mean / static_cast<double>(r.keys), 1.0);
+  }
+  r.dense_below = plan.dense_below;
   r.d = inputs.query.shape[3];
   r.d_v = inputs.value.shape[3];
   r.hash_bits = plan.hash.k;
@@ -43,21 +47,34 @@ RuleCase RuleCaseOf(const Inputs& inputs, const Plan& plan, const HeadItem& head
   return r;
 }
 
+namespace {
+
+// The share of the pairs whose query sees too few keys to be selected for: all of them, or under a
+// causal limit those of the first queries, which see one key more each.
+double DenseShare(const RuleCase& r) {
+  if (r.keys < r.dense_below) return 1;
+  if (r.visible >= 1) return 0;
+  const double part = static_cast<double>(r.dense_below) / static_cast<double>(r.keys);
+  return part * part;
+}
+
+}  // namespace
+
 double RelativeCost(const RuleCase& r, double kept_fraction) {
   const auto queries = static_cast<double>(r.queries);
   const auto keys = static_cast<double>(r.keys);
-  const double pairs = queries * keys * (r.causal ? 0.5 : 1);
+  const double pairs = queries * keys * r.visible;
   if (pairs == 0) return 1;
-  // The cost of a row's arithmetic goes with its length.
+  // What goes with the length of rows.
   const double length = static_cast<double>(r.d + r.d_v) / 128;
-  const double exact =
-      pairs * (length * (r.exact_bits16 ? kCosts.exact_pair16 : kCosts.exact_pair) +
-               (r.own_masks ? kCosts.masked_pair : 0));
+  const double masked = r.own_masks ? kCosts.masked_pair : 0;
+  const double exact = pairs * (length * kCosts.exact_pair + masked);
   const double candidate =
-      2.5 + length * ((r.bits16 ? kCosts.candidate16 : kCosts.candidate) - 2.5);
+      kCosts.row_share +
+      length * ((r.bits16 ? kCosts.candidate16 : kCosts.candidate) - kCosts.row_share);
   const double filter = kCosts.filter_pair * static_cast<double>(r.hash_bits) / 64;
-  double pair = filter + kept_fraction * candidate;
-  if (r.own_masks) pair += kCosts.masked_pair;
+  const double dense = DenseShare(r);
+  double pair = masked + filter + (dense + (1 - dense) * kept_fraction) * candidate;
   // A mean per query under masks of their own sums what every query sees.
   if (r.own_masks && r.mean_row) pair += length * kCosts.exact_pair;
   const double rows = keys * kCosts.key_row / static_cast<double>(r.group) +

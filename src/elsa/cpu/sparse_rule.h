@@ -15,11 +15,11 @@ namespace elsa::cpu {
 
 // What the choice depends on, of one (batch, head).
 struct RuleCase {
-  bool bits16 = false;        // selection computes on 16 bits
-  bool exact_bits16 = false;  // so does the exact mode
+  bool bits16 = false;  // selection computes on 16 bits
   std::int64_t queries = 0;
   std::int64_t keys = 0;
-  bool causal = false;
+  double visible = 1;            // share of the pairs that length and causal limit leave
+  std::int64_t dense_below = 0;  // as in the plan
   std::int64_t d = 0;
   std::int64_t d_v = 0;
   std::int64_t hash_bits = 0;
@@ -27,8 +27,7 @@ struct RuleCase {
   bool mean_row = false;
   bool own_masks = false;  // every query has a mask or bias of its own
 };
-RuleCase RuleCaseOf(const Inputs& inputs, const Plan& plan, const HeadItem& head, bool bits16,
-                    bool exact_bits16);
+RuleCase RuleCaseOf(const Inputs& inputs, const Plan& plan, const HeadItem& head, bool bits16);
 
 // The estimated time of selection over that of the exact mode, if this share of the visible pairs
 // is kept.

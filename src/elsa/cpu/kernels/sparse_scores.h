@@ -72,8 +72,17 @@ ELSA_INLINE void Scores8(const float* key, std::ptrdiff_t pitch, const std::uint
                          const F32* query, float* scores) {
   const auto part = [&](int i) {
     const float* row = key + list[i] * pitch;
+    // Two chains: one as long as the row keeps the schedulers full of waiting work.
+    constexpr int kHalf = kVectors > 3 ? kVectors / 2 : kVectors;
     F32 products = query[0] * Load(row);
-    for (int v = 1; v < kVectors; ++v) products = Fma(query[v], Load(row + v * kLanes), products);
+    for (int v = 1; v < kHalf; ++v) products = Fma(query[v], Load(row + v * kLanes), products);
+    if constexpr (kHalf < kVectors) {
+      F32 second = query[kHalf] * Load(row + kHalf * kLanes);
+      for (int v = kHalf + 1; v < kVectors; ++v) {
+        second = Fma(query[v], Load(row + v * kLanes), second);
+      }
+      products += second;
+    }
     return PartOf(products);
   };
   Reduce8<kAdd>(part, scores);
