@@ -60,7 +60,8 @@ bench: build .venv/.bench
 	@build/release/elsa bench $(BENCH)
 
 test: test-cpp test-neon test-python
-	@python3 scripts/check_test_counts.py tests/expected_counts.json build/ctest.log build/pytest.log
+	@python3 scripts/check_test_counts.py tests/expected_counts.json \
+	  build/ctest.log build/ctest-neon.log build/pytest.log
 
 test-cpp: native
 	@cmake --build --preset release -- --quiet

@@ -68,3 +68,17 @@ def test_too_few_tests_are_a_failure(
 
 def test_both_runners_are_reported(tmp_path: Path) -> None:
     assert run(tmp_path, "", "").stdout.count("expected at least") == 2
+
+
+def test_a_log_that_is_missing_or_not_expected_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "expected.json").write_text(json.dumps({"ctest": 20, "ctest-neon": 5}))
+    for name in ("ctest", "pytest"):
+        (tmp_path / f"{name}.log").write_text(CTEST if name == "ctest" else PYTEST)
+    command = [sys.executable, ROOT / "scripts/check_test_counts.py", tmp_path / "expected.json"]
+    logs = [tmp_path / "ctest.log", tmp_path / "pytest.log"]
+    done = subprocess.run([*command, *logs], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout == (
+        "tests: ctest-neon: expected at least 5 passed, got 0\n"
+        "tests: pytest: expected at least a number passed, got 30\n"
+    )
