@@ -1,3 +1,4 @@
+// The way of a few queries: groups of rows that share a key head, times chunks of keys.
 #include "elsa/cpu/exact_stream.h"
 
 #include <algorithm>
