@@ -195,10 +195,11 @@ class Tile {
     const int d_v = static_cast<int>(out.shape[3]);
     kernels_.store_row(from, factor, d_v, ElementOf(out.dtype),
                        out.Row(head_.item.batch, head_.item.head, first_ + i));
+    if (!call_.output.log_sum_exp) return;
     // In double: the logarithm of a large score keeps its digits.
-    WriteLogSumExp(i, static_cast<float>((static_cast<double>(tile_.largest[i]) +
-                                          std::log2(static_cast<double>(tile_.sum[i]))) *
-                                         std::numbers::ln2));
+    const double log2 =
+        static_cast<double>(tile_.largest[i]) + std::log2(static_cast<double>(tile_.sum[i]));
+    WriteLogSumExp(i, static_cast<float>(log2 * std::numbers::ln2));
   }
 
   void WriteZeros(std::int64_t i) {

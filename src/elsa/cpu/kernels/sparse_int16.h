@@ -92,12 +92,12 @@ inline SparseExtent Extent(const float* rows, int count, int d) {
       squares = Fma(x, x, squares);
       largest = Max(largest, (F32)((I32)x & SplatInt(0x7fffffff)));
     }
-    const float square = ReduceAdd(squares);
+    const float square = QuickAdd(squares);
     extent.total += square;
     if (square > extent.largest_square) extent.largest_square = square;
     rows += d;
   }
-  extent.largest = ReduceMax(largest);
+  extent.largest = QuickMax(largest);
   return extent;
 }
 
@@ -133,14 +133,14 @@ inline float QuantizeQuery(const float* query, int d, std::int16_t* to) {
   for (int c = 0; c < d; c += kLanes) {
     most = Max(most, (F32)((I32)Load(query + c) & SplatInt(0x7fffffff)));
   }
-  const float largest = ReduceMax(most);
+  const float largest = QuickMax(most);
   F32 squares{};  // relative to the largest: cannot overflow
   const F32 inverse = Splat(largest > 1e-30f ? 1 / largest : 0.0f);
   for (int c = 0; c < d; c += kLanes) {
     const F32 x = Load(query + c) * inverse;
     squares = Fma(x, x, squares);
   }
-  const float square = ReduceAdd(squares);
+  const float square = QuickAdd(squares);
   if (!(square > 0)) {
     std::memset(to, 0, static_cast<std::size_t>(d) * sizeof(*to));
     return square;  // 0 or NaN
@@ -333,7 +333,7 @@ ELSA_INLINE float Weights16(float* scores, int count, float largest) {
     const I16 packed = Narrow(Round(weight[0] * one), Round(weight[1] * one));
     std::memcpy(to + static_cast<std::ptrdiff_t>(j) * 2, &packed, sizeof(packed));
   }
-  return ReduceAdd(sum[0] + sum[1]);
+  return QuickAdd(sum[0] + sum[1]);
 }
 
 inline void Softmax16(const SparseTile& t) {

@@ -54,15 +54,23 @@ ELSA_INLINE void ListDense(std::uint64_t bits, std::uint32_t base, std::uint16_t
   }
 }
 
+// The position of the lowest one; anything without one.
+ELSA_INLINE std::uint32_t LowestOne(std::uint64_t bits) {
+#if defined(__BMI__)
+  return static_cast<std::uint32_t>(_tzcnt_u64(bits));
+#else
+  // With the highest bit the argument is never 0, whose count is undefined.
+  return static_cast<std::uint32_t>(__builtin_ctzll(bits | std::uint64_t{1} << 63));
+#endif
+}
+
 // The same for few ones. kStep at a time, whether there are as many or not: what is too much is
 // overwritten later, and a branch for every one is saved.
 template <int kStep>
 ELSA_INLINE void ListFew(std::uint64_t bits, int ones, std::uint32_t base, std::uint16_t* to) {
   for (int done = 0; done < ones; done += kStep) {
     for (int i = 0; i < kStep; ++i) {
-      // With the highest bit the argument is never 0, whose count is undefined.
-      const int position = __builtin_ctzll(bits | std::uint64_t{1} << 63);
-      to[done + i] = static_cast<std::uint16_t>(base + static_cast<std::uint32_t>(position));
+      to[done + i] = static_cast<std::uint16_t>(base + LowestOne(bits));
       bits &= bits - 1;
     }
   }

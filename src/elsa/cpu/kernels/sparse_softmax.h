@@ -18,6 +18,26 @@ ELSA_INLINE F32 Choose(I32 mask, F32 yes, F32 no) {
   return (F32)(((I32)yes & mask) | ((I32)no & ~mask));
 }
 
+// ReduceMax and ReduceAdd by shuffles. What a NaN gives is not defined for the first.
+ELSA_INLINE float QuickMax(F32 x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  __m128 most = _mm_max_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+  most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+  return _mm_cvtss_f32(_mm_max_ss(most, _mm_movehdup_ps(most)));
+#else
+  return ReduceMax(x);
+#endif
+}
+ELSA_INLINE float QuickAdd(F32 x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+#else
+  return ReduceAdd(x);
+#endif
+}
+
 // A NaN score may be passed over here; the sum of weights has it.
 ELSA_INLINE float Largest(const float* scores, int count, float largest) {
   F32 most = Splat(largest);
@@ -30,7 +50,7 @@ ELSA_INLINE float Largest(const float* scores, int count, float largest) {
   most = Max(most, second);
   for (; j + kLanes <= count; j += kLanes) most = Max(most, Load(scores + j));
   if (j < count) most = Max(most, Choose(LanesBelow(count - j), Load(scores + j), most));
-  return ReduceMax(most);
+  return QuickMax(most);
 }
 
 // Scores become weights; those behind the last become 0.
@@ -54,7 +74,7 @@ ELSA_INLINE float Weights(float* scores, int count, float largest) {
     Store(scores + j, weight);
     sum += weight;
   }
-  return ReduceAdd(sum);
+  return QuickAdd(sum);
 }
 
 template <typename ToWeights>
