@@ -23,9 +23,9 @@ namespace elsa::cpu {
 enum class Precision {
   kAuto,     // kFloat32 for float32 tensors, kBits16 for 16-bit ones
   kFloat32,  // products and sums in binary32: 1e-6
-  kBits16,   // K, V and weights in 16 bits (the tensors' own, else what the target multiplies
-             // fastest), sums in binary32: 4e-3
-  kInt8,  // scores from 8-bit K and Q, one scale per head and one per query; V as kBits16: 1.5e-2
+  kBits16,   // K, V and weights in 16 bits (fixed point, or bfloat16 where the target multiplies it
+             // at full rate), sums in binary32: 4e-3
+  kInt8,     // leave to compute scores from 8 bits: 1.5e-2. So far computed as kBits16
 };
 std::string_view Name(Precision precision);  // "auto" "float32" "16bit" "int8"
 // Errors: kInvalidArgument naming the valid words.
