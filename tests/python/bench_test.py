@@ -190,6 +190,17 @@ def test_truth_of_a_plan_is_the_reference_on_all_rows(causal, remainder):
     assert judge.judge([whole], "float32", 0.2).output_rel_l2 > 0.01
 
 
+def test_ours_may_compute_a_head_exactly_and_peers_with_a_mask_may_not():
+    problem = small_problem()
+    call = problem.calls[0]
+    exact = [ea.attention(call.q, call.k, call.v, enable_gqa=True)]
+    kept = [masks.kept_keys(problem, 0, problem.plans[0.2])]
+    judge = truth.Truth(problem)
+    assert judge.judge(exact, "float32", 0.2).right
+    assert judge.judge(exact, "float32", 0.2, kept).right
+    assert not judge.judge(exact, "float32", 0.2, kept, may_be_exact=False).right
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_masks_hold_the_keys_that_a_plan_keeps(causal):
     problem = small_problem(causal=causal)

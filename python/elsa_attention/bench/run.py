@@ -77,6 +77,7 @@ class Field:
                 contestant.precision,
                 contestant.share,
                 contestant.masks,
+                may_be_exact=contestant.ours,
             )
         except Refused as refused:
             self.left_out.append({"name": name, "reason": str(refused)})

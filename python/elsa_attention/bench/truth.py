@@ -44,20 +44,26 @@ class Truth:
         self._known: dict[tuple, list[Any]] = {}
 
     def judge(
-        self, results: list[Any], precision: str, share: float | None = None, masks: Any = None
+        self,
+        results: list[Any],
+        precision: str,
+        share: float | None = None,
+        masks: Any = None,
+        may_be_exact: bool = True,
     ) -> Verdict:
         """Compares results, one tensor [1, heads, n_q, d] per call.
 
         `share` names the plan that was used, None = exact. `masks`, one [heads, n_q, n_k] per call,
-        are the keys to which the contestant was confined.
+        are the keys to which the contestant was confined. A head with a plan may be exact, because
+        that is as fast, if `may_be_exact`.
         """
         import torch
 
         exact = self._of("exact", precision, lambda i, c: self._exact(i, c, None))
-        accepted = [exact]
+        accepted = [exact] if share is None or may_be_exact else []
         if masks is not None:
-            key = f"masked {share}"
-            accepted = [self._of(key, precision, lambda i, c: self._exact(i, c, masks[i]))]
+            key = f"masked {share} {may_be_exact}"
+            accepted.append(self._of(key, precision, lambda i, c: self._exact(i, c, masks[i])))
         elif share is not None:
             accepted.append(self._of(share, precision, lambda i, c: self._elsa(i, c, share)))
         worst, finite, from_exact, norm = 0.0, True, 0.0, 0.0
