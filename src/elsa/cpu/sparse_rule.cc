@@ -5,17 +5,17 @@
 namespace elsa::cpu {
 namespace {
 
-// Cycles on a Zen 3 (AVX2), one thread beside busy ones, with d = d_v = 64 and k = 64. Only their
-// ratios matter; on a quiet machine, and on Zen 4 and Intel, candidates cost somewhat less of a
-// pair of the exact mode.
+// Cycles on a Zen 3 (AVX2), one thread beside busy ones, with d = d_v = 64 and k = 64, so that the
+// ratios of docs/performance.md come out for n = 128 to 2048. Only their ratios matter; on Zen 4
+// and Intel candidates cost somewhat less of a pair of the exact mode.
 struct Costs {
   double exact_pair = 10;    // a pair of the exact mode
-  double filter_pair = 0.7;  // decision and list
-  double candidate = 14;     // binary32: score, weight, value
-  double candidate16 = 12;   // 16 bits
+  double filter_pair = 1.3;  // decision and list
+  double candidate = 12;     // binary32: score, weight, value
+  double candidate16 = 11;   // 16 bits
   double row_share = 3;      // of those: what does not go with d
-  double key_row = 250;      // hash, norm, cut-off, rows in 16 bits
-  double query_row = 400;    // hash, packing, result
+  double key_row = 500;      // hash, norm, cut-off, rows in 16 bits
+  double query_row = 800;    // hash, packing, result
   double mean_row = 100;     // the mean row of a query
   double masked_pair = 2;    // a mask or bias of its own: read by both
 };
