@@ -58,11 +58,11 @@ def _draw(panel: Any, members: Sequence[Result], precision: str) -> None:
                 found = ratio(result, entry["name"], base)
                 if found:
                     lines.setdefault(entry["name"], []).append((result["n_k"], found))
-    panel.axhline(1, color="grey", lw=0.8)
-    panel.set(xscale="log", yscale="log")
     if not lines:
         panel.axis("off")
         return
+    panel.axhline(1, color="grey", lw=0.8)
+    panel.set(xscale="log", yscale="log")
     shares = sum("@" in name for name in lines)
     colours = iter(colormaps["viridis"]([i / max(shares, 1) for i in range(shares)]))
     for name, points in lines.items():
