@@ -40,13 +40,15 @@ struct ThreadPool::State {
   std::atomic<std::int64_t> next{0};
   std::vector<std::thread> helpers;
 
-  void Work() {
+  // The job is passed, not read from the members: Run clears `task` when it finds no item left,
+  // which may be before a helper has begun the last one.
+  void Work(const std::function<void(std::int64_t)>& job_task, std::int64_t job_count) {
     inside_task = true;
-    for (std::int64_t i = next++; i < count; i = next++) {
+    for (std::int64_t i = next++; i < job_count; i = next++) {
       try {
-        (*task)(i);
+        job_task(i);
       } catch (...) {
-        next = count;  // no new items; those under way finish
+        next = job_count;  // no new items; those under way finish
         const std::lock_guard lock(mutex);
         if (failure == nullptr || i < failed_at) {
           failed_at = i;
@@ -65,8 +67,10 @@ struct ThreadPool::State {
       if (stop) return;
       seen = job;
       ++busy;
+      const std::function<void(std::int64_t)>& job_task = *task;  // lives until busy is 0
+      const std::int64_t job_count = count;
       lock.unlock();
-      Work();
+      Work(job_task, job_count);
       lock.lock();
       if (--busy == 0) work_done.notify_one();
     }
@@ -113,7 +117,7 @@ void ThreadPool::Run(std::int64_t count, const std::function<void(std::int64_t)>
     ++s.job;
   }
   s.work_ready.notify_all();
-  s.Work();
+  s.Work(task, count);
   std::unique_lock lock(s.mutex);
   s.task = nullptr;  // a helper that wakes late finds nothing to do
   s.work_done.wait(lock, [&] { return s.busy == 0; });
