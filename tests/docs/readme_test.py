@@ -40,7 +40,8 @@ def test_every_elsa_command_of_the_readme_runs(desk):
         if line.startswith("elsa ")
     ]
     assert [c.split()[1] for c in commands] == [
-        "capture", "calibrate", "attend", "inspect", "evaluate", "params", "calibrate", "simulate",
+        "capture", "calibrate", "attend", "attend", "params", "inspect", "evaluate", "params",
+        "calibrate", "simulate",
     ]  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for command in commands:
