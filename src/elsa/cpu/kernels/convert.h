@@ -15,7 +15,16 @@ ELSA_INLINE U16 LoadU16(const std::byte* from) {
   return x;
 }
 
-ELSA_INLINE U32 Widen(U16 x) { return __builtin_convertvector(x, U32); }
+// By name, because GCC 12 converts these vectors element by element.
+ELSA_INLINE U32 Widen(U16 x) {
+#if defined(__AVX512F__)
+  return (U32)_mm512_cvtepu16_epi32((__m256i)x);
+#elif defined(__AVX2__)
+  return (U32)_mm256_cvtepu16_epi32((__m128i)x);
+#else
+  return __builtin_convertvector(x, U32);
+#endif
+}
 
 // The first bits of NaN stay, the quiet bit is set; to the nearest, ties to even.
 ELSA_INLINE U16 ToBf16(F32 x) {

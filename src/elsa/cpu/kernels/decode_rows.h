@@ -2,48 +2,18 @@
 #ifndef ELSA_CPU_KERNELS_DECODE_ROWS_H_
 #define ELSA_CPU_KERNELS_DECODE_ROWS_H_
 
+#include "elsa/cpu/kernels/convert.h"
 #include "elsa/cpu/kernels/decode.h"
 #include "elsa/cpu/kernels/simd.h"
 
 namespace elsa::cpu::ELSA_CPU_TARGET {
 
-typedef std::uint16_t CachedHalf __attribute__((vector_size(2 * kLanes)));
-
-// By name, because GCC 12 converts these vectors element by element.
-ELSA_INLINE U32 WidenCached(CachedHalf half) {
-#if defined(__AVX512F__)
-  return (U32)_mm512_cvtepu16_epi32((__m256i)half);
-#elif defined(__AVX2__)
-  return (U32)_mm256_cvtepu16_epi32((__m128i)half);
-#else
-  return __builtin_convertvector(half, U32);
-#endif
-}
-
 // kLanes elements of a row. kDType: 0 float32, 1 float16, 2 bfloat16.
 template <int kDType>
 ELSA_INLINE F32 LoadCached(const std::byte* from) {
-  if constexpr (kDType == 0) {
-    return Load(reinterpret_cast<const float*>(from));
-  } else {
-    CachedHalf half;
-    std::memcpy(&half, from, sizeof(half));
-    if constexpr (kDType == 2) return (F32)(WidenCached(half) << 16);
-#if defined(__AVX512F__)
-    return (F32)_mm512_cvtph_ps((__m256i)half);
-#elif defined(__F16C__)
-    return (F32)_mm256_cvtph_ps((__m128i)half);
-#elif defined(__aarch64__)
-    return (F32)vcvt_f32_f16((float16x4_t)half);
-#else
-    // In binary32's place the exponent is 112 too small: a product mends that, exactly.
-    const U32 bits = WidenCached(half);
-    const U32 magnitude = (bits & 0x7fffu) << 13;
-    const U32 special = (U32)(magnitude >= (0x7c00u << 13)) & 0x7f800000u;
-    const F32 value = (F32)magnitude * Splat(0x1p112f);
-    return (F32)((U32)value | special | ((bits & 0x8000u) << 16));
-#endif
-  }
+  if constexpr (kDType == 0) return ElementF32::Load(from);
+  if constexpr (kDType == 1) return ElementF16::Load(from);
+  return ElementBf16::Load(from);
 }
 
 // Lane i: a[i] + a[i ^ kStep] where i & kStep is 0, else b[i] + b[i ^ kStep].
