@@ -75,9 +75,7 @@ void MeanCursor::Extend(std::int64_t end) {
 }
 
 void MeanCursor::Add(std::int64_t key) {
-  const PackedHead& rows = rows_.rows_;
-  rows_.kernels_.add_rows(rows.key(key), 1, rows.d(), sums_.data());
-  rows_.kernels_.add_rows(rows.value(key), 1, rows.d_v(), sums_.data() + rows.d());
+  rows_.rows_.AddTo(key, sums_.data());
   ++count_;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "elsa/base/integer_math.h"
+#include "elsa/cpu/key_sketch.h"
 #include "elsa/cpu/selection.h"
 #include "elsa/cpu/sparse_rule.h"
 #include "elsa/cpu/sparse_tile.h"
@@ -78,8 +79,8 @@ class Wave {
   // Adds what was counted to `reports` and the heads to be computed exactly to `left`.
   void Run(std::span<HeadReport> reports, std::vector<HeadItem>& left) {
     ChooseBefore();
-    Select();
-    PrepareRows();
+    job_.call.executor.Run(static_cast<std::int64_t>(groups_.size()),
+                           [&](std::int64_t group) { Prepare(group); });
     AttendTiles(reports);
     for (const Member& member : members_) {
       const Path path = member.exact.value_or(Path::kSelected);
@@ -102,49 +103,36 @@ class Wave {
     }
   }
 
-  // Whether a head of each group is still to be selected.
-  std::vector<bool> Wanted() const {
-    std::vector<bool> wanted(groups_.size());
-    for (const Member& member : members_) {
-      if (!member.exact) wanted[member.group] = true;
-    }
-    return wanted;
-  }
-
-  void Select() {
+  // Sketches the keys of a group, decides which of its heads are selected, and packs the rows that
+  // they need: one after the other, while the keys are in the caches.
+  void Prepare(std::int64_t group) {
     const Call& call = job_.call;
-    const std::vector<bool> wanted = Wanted();
-    std::vector<std::shared_ptr<const KeySketch>> sketches(groups_.size());
-    call.executor.Run(static_cast<std::int64_t>(groups_.size()), [&](std::int64_t g) {
-      if (!wanted[g]) return;
-      sketches[g] = MakeKeySketch(inputs_, job_.plan, job_.hash, groups_[g].batch,
-                                  groups_[g].kv_head, call.kernels);
-    });
-    call.executor.Run(static_cast<std::int64_t>(members_.size()), [&](std::int64_t m) {
-      Member& member = members_[m];
-      if (member.exact) return;
+    const Group& of = groups_[group];
+    std::shared_ptr<const KeySketch> sketch;
+    bool wanted = false;
+    for (Member& member : members_) {
+      if (static_cast<std::int64_t>(member.group) != group || member.exact) continue;
+      if (sketch == nullptr) {
+        sketch = MakeKeySketch(inputs_, job_.plan, job_.hash, of.batch, of.kv_head, call.kernels);
+      }
       const HeadItem& item = member.head.item;
-      member.selection =
-          std::make_unique<HeadSelection>(inputs_, job_.plan, job_.layer, item.batch, item.head,
-                                          sketches[member.group], call.kernels);
+      member.selection = std::make_unique<HeadSelection>(inputs_, job_.plan, job_.layer, item.batch,
+                                                         item.head, sketch, call.kernels);
       member.head.selection = member.selection.get();
       const double observed = member.selection->SampleKeptFraction();
       if (job_.select == Select::kAuto) member.exact = ExactAfter(member.rule_case, observed);
       member.head.shape = ShapeFor(job_.bits16, observed);
-    });
-  }
-
-  void PrepareRows() {
-    const Call& call = job_.call;
-    const std::vector<bool> wanted = Wanted();
-    call.executor.Run(static_cast<std::int64_t>(groups_.size()), [&](std::int64_t g) {
-      if (!wanted[g]) return;
-      rows_[g].Prepare(inputs_, groups_[g].batch, groups_[g].kv_head, call.kernels,
-                       {.sums = with_mean(), .bits16 = job_.bits16});
-    });
+      wanted = wanted || !member.exact;
+    }
+    if (!wanted) return;
+    rows_[group].Prepare(
+        inputs_, of.batch, of.kv_head, call.kernels,
+        {.sums = with_mean(),
+         .bits16 = job_.bits16,
+         .key_norms = sketch->plain != nullptr ? sketch->plain->norms() : nullptr});
     for (Member& member : members_) {
-      if (member.exact) continue;
-      member.head.rows = &rows_[member.group];
+      if (static_cast<std::int64_t>(member.group) != group || member.exact) continue;
+      member.head.rows = &rows_[group];
       if (!with_mean()) continue;
       member.mean = std::make_unique<MeanRows>(
           inputs_, member.head.item.batch, member.head.item.head, *member.head.rows, call.kernels);

@@ -13,76 +13,103 @@ constexpr float kOutlier = 64;
 
 int Padded(const Tensor& tensor) { return PaddedComponents(static_cast<int>(tensor.shape[3])); }
 
+SparseRows RowsOf(const Tensor& tensor, std::int64_t batch, std::int64_t kv_head,
+                  std::int64_t count, int padded) {
+  return {.from = tensor.Row(batch, kv_head, 0),
+          .stride = tensor.stride[2] * SizeOf(tensor.dtype),
+          .element = ElementOf(tensor.dtype),
+          .count = static_cast<int>(count),
+          .d = static_cast<int>(tensor.shape[3]),
+          .padded = padded,
+          .scale = 1};
+}
+
 // Whether rows can be read where they are: packed, padded and aligned to the widest vectors.
-bool InPlace(const Tensor& tensor, const std::byte* rows, int padded) {
-  return tensor.dtype == DType::kF32 && tensor.shape[3] == padded && tensor.stride[2] == padded &&
-         reinterpret_cast<std::uintptr_t>(rows) % 64 == 0;
+bool InPlace(const SparseRows& rows) {
+  return rows.element == Element::kF32 && rows.d == rows.padded && rows.stride == 4 * rows.padded &&
+         reinterpret_cast<std::uintptr_t>(rows.from) % 64 == 0;
 }
 
 }  // namespace
 
-const float* PackedHead::Pack(const Tensor& tensor, std::int64_t batch, std::int64_t kv_head,
-                              int padded, const SparseKernels& kernels, Buffer& buffer) const {
-  const std::byte* rows = tensor.Row(batch, kv_head, 0);
-  if (InPlace(tensor, rows, padded)) return reinterpret_cast<const float*>(rows);
-  float* to = buffer.Get<float>(keys_ * padded);
-  kernels.pack({.from = rows,
-                .stride = tensor.stride[2] * SizeOf(tensor.dtype),
-                .element = ElementOf(tensor.dtype),
-                .count = static_cast<int>(keys_),
-                .d = static_cast<int>(tensor.shape[3]),
-                .padded = padded,
-                .scale = 1,
-                .to = to});
-  return to;
-}
-
 void PackedHead::Prepare(const Inputs& inputs, std::int64_t batch, std::int64_t kv_head,
                          const KernelSet& kernels, const Options& options) {
-  const SparseKernels& sparse = *kernels.sparse;
-  keys_ = inputs.keys(batch);
-  d_ = Padded(inputs.key);
-  d_v_ = Padded(inputs.value);
+  kernels_ = kernels.sparse;
+  const std::int64_t count = inputs.keys(batch);
+  int padded_values = Padded(inputs.value);
   if (options.bits16) {
-    d_v_ = static_cast<int>(CeilDiv(d_v_, sparse.value_multiple16)) * sparse.value_multiple16;
+    const int multiple = kernels_->value_multiple16;
+    padded_values = static_cast<int>(CeilDiv(padded_values, multiple)) * multiple;
   }
-  key_ = Pack(inputs.key, batch, kv_head, d_, sparse, key_buffer_);
-  value_ = Pack(inputs.value, batch, kv_head, d_v_, sparse, value_buffer_);
-  bits16_ = false;
-  if (options.bits16) Quantize(sparse);
-  if (!options.sums) return;
-  const std::int64_t blocks = CeilDiv(keys_, kSumBlock);
-  double* sums = sum_buffer_.Get<double>(blocks * (d_ + d_v_));
-  sums_ = sums;
-  std::fill_n(sums, blocks * (d_ + d_v_), 0.0);
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    const std::int64_t first = block * kSumBlock;
-    const int count = static_cast<int>(std::min(kSumBlock, keys_ - first));
-    sparse.add_rows(key(first), count, d_, sums);
-    sparse.add_rows(value(first), count, d_v_, sums + d_);
-    sums += d_ + d_v_;
+  keys_ = RowsOf(inputs.key, batch, kv_head, count, Padded(inputs.key));
+  values_ = RowsOf(inputs.value, batch, kv_head, count, padded_values);
+  bits16_ = options.bits16 && ChooseScales(options.key_norms);
+  float* packed_keys = nullptr;
+  float* packed_values = nullptr;
+  if (bits16_) {
+    key16_ = key_buffer_.Get<std::int16_t>(count * d());
+    value16_ = value_buffer_.Get<std::int16_t>(count * d_v());
+  } else {
+    if (!InPlace(keys_)) packed_keys = key_buffer_.Get<float>(count * d());
+    if (!InPlace(values_)) packed_values = value_buffer_.Get<float>(count * d_v());
+    key_ = packed_keys ? packed_keys : reinterpret_cast<const float*>(keys_.from);
+    value_ = packed_values ? packed_values : reinterpret_cast<const float*>(values_.from);
+  }
+  sums_ = nullptr;
+  if (options.sums) {
+    const std::int64_t all = CeilDiv(count, kSumBlock) * (d() + d_v());
+    sums_ = sum_buffer_.Get<double>(all);
+    std::fill_n(sums_, all, 0.0);
+  }
+  for (std::int64_t first = 0; first < count; first += kSumBlock) {
+    PrepareBlock(static_cast<int>(first), static_cast<int>(std::min(kSumBlock, count - first)),
+                 packed_keys, packed_values);
   }
 }
 
-void PackedHead::Quantize(const SparseKernels& kernels) {
-  const int count = static_cast<int>(keys_);
-  const SparseExtent keys = kernels.extent(key_, count, d_);
-  const SparseExtent values = kernels.extent(value_, count, d_v_);
-  if (!std::isfinite(keys.total) || !std::isfinite(values.total)) return;
-  const auto elements = static_cast<float>(keys_ * d_v_);
-  if (values.largest * values.largest * elements > kOutlier * kOutlier * values.total) return;
-  bits16_ = true;
+void PackedHead::PrepareBlock(int first, int count, float* packed_keys, float* packed_values) {
+  const SparseRows keys = keys_.Part(first, count);
+  const SparseRows values = values_.Part(first, count);
+  const std::ptrdiff_t key = static_cast<std::ptrdiff_t>(first) * d();
+  const std::ptrdiff_t value = static_cast<std::ptrdiff_t>(first) * d_v();
+  if (bits16_) {
+    kernels_->quantize_rows(keys, key16_ + key);
+    kernels_->quantize_values(values, value16_ + value);
+  }
+  if (packed_keys != nullptr) kernels_->pack(keys, packed_keys + key);
+  if (packed_values != nullptr) kernels_->pack(values, packed_values + value);
+  if (sums_ == nullptr) return;
+  double* sums = sums_ + first / kSumBlock * (d() + d_v());
+  kernels_->add_rows(keys, sums);
+  kernels_->add_rows(values, sums + d());
+}
+
+void PackedHead::AddTo(std::int64_t key, double* sums) const {
+  kernels_->add_rows(keys_.Part(static_cast<int>(key), 1), sums);
+  kernels_->add_rows(values_.Part(static_cast<int>(key), 1), sums + d());
+}
+
+// Whether one scale each can hold keys and values; sets them.
+bool PackedHead::ChooseScales(const float* key_norms) {
+  float norm = 0;
+  if (key_norms != nullptr) {
+    for (std::int64_t i = 0; i < keys(); ++i) {
+      if (!std::isfinite(key_norms[i])) return false;
+      norm = std::max(norm, key_norms[i]);
+    }
+  } else {
+    const SparseExtent extent = kernels_->extent(keys_);
+    if (!std::isfinite(extent.total)) return false;
+    norm = std::sqrt(extent.largest_square);
+  }
+  const SparseExtent extent = kernels_->extent(values_);
+  const auto elements = static_cast<float>(keys() * values_.d);
+  if (!std::isfinite(norm) || !std::isfinite(extent.total)) return false;
+  if (extent.largest * extent.largest * elements > kOutlier * kOutlier * extent.total) return false;
   // Rows of zeros, or almost, keep a scale of 1.
-  key_scale_ = keys.largest > 1e-30f
-                   ? std::min(kRowNorm / std::sqrt(keys.largest_square), kRowLargest / keys.largest)
-                   : 1;
-  value_scale_ = values.largest > 1e-30f ? kValueLargest / values.largest : 1;
-  std::int16_t* key16 = key16_buffer_.Get<std::int16_t>(keys_ * d_);
-  std::int16_t* value16 = value16_buffer_.Get<std::int16_t>(keys_ * d_v_);
-  kernels.quantize_rows(key_, count, d_, key_scale_, key16);
-  kernels.quantize_values(value_, count, d_v_, value_scale_, value16);
-  key16_ = key16;
-  value16_ = value16;
+  if (norm > 1e-30f) keys_.scale = kKeyNorm / norm;
+  if (extent.largest > 1e-30f) values_.scale = kValueLargest / extent.largest;
+  return true;
 }
 
 std::int64_t PackedHead::Bytes(const Inputs& inputs) {

@@ -23,57 +23,57 @@ class PackedHead {
   struct Options {
     bool sums = false;    // the sums that the mean row is made of
     bool bits16 = false;  // rows in fixed point, unless one scale cannot hold them
+    const float* key_norms = nullptr;  // [keys], if known
   };
 
-  // What was prepared before is lost.
+  // What was prepared before is lost. `inputs` is used until the next call.
   void Prepare(const Inputs& inputs, std::int64_t batch, std::int64_t kv_head,
                const KernelSet& kernels, const Options& options);
 
-  std::int64_t keys() const { return keys_; }
-  int d() const { return d_; }      // padded
-  int d_v() const { return d_v_; }  // padded
-  const float* key(std::int64_t index) const { return key_ + index * d_; }
-  const float* value(std::int64_t index) const { return value_ + index * d_v_; }
+  std::int64_t keys() const { return keys_.count; }
+  int d() const { return keys_.padded; }
+  int d_v() const { return values_.padded; }
 
-  // Whether there are rows in fixed point. Not if an element is not finite, which must show, nor if
-  // a value is kOutlier times the root mean square: the others would lose their digits.
+  // Whether the rows are in fixed point; else they are in binary32. Not if an element is not
+  // finite, which must show, nor if a value is kOutlier times the root mean square: the others
+  // would lose their digits.
   bool bits16() const { return bits16_; }
-  const std::int16_t* key16(std::int64_t index) const { return key16_ + index * d_; }
-  const std::int16_t* value16(std::int64_t index) const { return value16_ + index * d_v_; }
-  // What elements were multiplied by.
-  float key_scale() const { return key_scale_; }
-  float value_scale() const { return value_scale_; }
+  const float* key(std::int64_t index) const { return key_ + index * d(); }
+  const float* value(std::int64_t index) const { return value_ + index * d_v(); }
+  const std::int16_t* key16(std::int64_t index) const { return key16_ + index * d(); }
+  const std::int16_t* value16(std::int64_t index) const { return value16_ + index * d_v(); }
+  // What elements were multiplied by in fixed point.
+  float key_scale() const { return keys_.scale; }
+  float value_scale() const { return values_.scale; }
 
   // Sums over keys [block * kSumBlock, ...) of key and value, [d() + d_v()].
-  const double* BlockSum(std::int64_t block) const { return sums_ + block * (d_ + d_v_); }
+  const double* BlockSum(std::int64_t block) const { return sums_ + block * (d() + d_v()); }
+  // Adds key and value of one key to `sums`.
+  void AddTo(std::int64_t key, double* sums) const;
 
   // The bytes of the rows that the kernels read.
-  std::int64_t Bytes() const { return keys_ * (d_ + d_v_) * (bits16_ ? 2 : 4); }
+  std::int64_t Bytes() const { return keys() * (d() + d_v()) * (bits16_ ? 2 : 4); }
   // The bytes that Prepare takes.
   static std::int64_t Bytes(const Inputs& inputs);
 
  private:
-  const float* Pack(const Tensor& tensor, std::int64_t batch, std::int64_t kv_head, int padded,
-                    const SparseKernels& kernels, Buffer& buffer) const;
+  bool ChooseScales(const float* key_norms);
+  // Quantizes, or packs to [keys][d] and [keys][d_v] unless null, and adds up `count` keys and
+  // values from `first` on.
+  void PrepareBlock(int first, int count, float* packed_keys, float* packed_values);
 
-  void Quantize(const SparseKernels& kernels);
-
-  std::int64_t keys_ = 0;
-  int d_ = 0;
-  int d_v_ = 0;
+  const SparseKernels* kernels_ = nullptr;
+  SparseRows keys_{};  // in the tensor
+  SparseRows values_{};
+  bool bits16_ = false;
   const float* key_ = nullptr;
   const float* value_ = nullptr;
-  const double* sums_ = nullptr;
-  bool bits16_ = false;
-  float key_scale_ = 1;
-  float value_scale_ = 1;
-  const std::int16_t* key16_ = nullptr;
-  const std::int16_t* value16_ = nullptr;
+  std::int16_t* key16_ = nullptr;
+  std::int16_t* value16_ = nullptr;
+  double* sums_ = nullptr;  // null: not asked for
   Buffer key_buffer_;
   Buffer value_buffer_;
   Buffer sum_buffer_;
-  Buffer key16_buffer_;
-  Buffer value16_buffer_;
 };
 
 }  // namespace elsa::cpu

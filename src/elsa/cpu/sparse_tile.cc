@@ -72,8 +72,6 @@ class Tile {
     Begin();
     for (std::int64_t key = 0; key < end; key += super_block) {
       tile_.words = static_cast<int>((std::min(super_block, end - key) + 63) / 64);
-      tile_.key = rows_.key(key);
-      tile_.value = rows_.value(key);
       ListCandidates(key);
       if (rows_.bits16()) {
         tile_.key16 = rows_.key16(key);
@@ -83,6 +81,8 @@ class Tile {
         kernels_.softmax16(tile_);
         kernels_.values16(tile_);
       } else {
+        tile_.key = rows_.key(key);
+        tile_.value = rows_.value(key);
         kernels_.scores(tile_);
         if (in_.bias) AddBias(key);
         kernels_.softmax(tile_);
@@ -134,17 +134,15 @@ class Tile {
                    .count = static_cast<int>(count_),
                    .d = static_cast<int>(in_.query.shape[3]),
                    .padded = tile_.d,
-                   .scale = static_cast<float>(in_.scale * std::numbers::log2e),
-                   .to = query});
+                   .scale = static_cast<float>(in_.scale * std::numbers::log2e)},
+                  query);
   }
 
   void QuantizeQueries() {
     std::int16_t* query = scratch_.query16.Get<std::int16_t>(count_ * tile_.d);
     float* factor = scratch_.factor.Get<float>(count_);
-    for (std::int64_t i = 0; i < count_; ++i) {
-      factor[i] = kernels_.quantize_query(tile_.query + i * tile_.d, tile_.d, query + i * tile_.d) /
-                  rows_.key_scale();
-    }
+    kernels_.quantize_queries(tile_.query, tile_.queries, tile_.d, query, factor);
+    for (std::int64_t i = 0; i < count_; ++i) factor[i] /= rows_.key_scale();
     tile_.query16 = query;
     tile_.query_factor = factor;
   }

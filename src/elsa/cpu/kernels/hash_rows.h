@@ -3,6 +3,7 @@
 #ifndef ELSA_CPU_KERNELS_HASH_ROWS_H_
 #define ELSA_CPU_KERNELS_HASH_ROWS_H_
 
+#include "elsa/cpu/kernels/hash_kronecker.h"
 #include "elsa/cpu/kernels/load_rows.h"
 #include "elsa/cpu/kernels/select.h"
 #include "elsa/cpu/kernels/simd.h"
@@ -282,6 +283,9 @@ void HashRowsOf(const HashView& hash, const RowsView& rows, const float* origin,
 
 inline void HashRows(const HashView& hash, const RowsView& rows, const float* origin,
                      float* scratch, std::uint64_t* bits, float* norms) {
+#if defined(__AVX2__)
+  if (IsKronecker64(hash)) return KroneckerRows(hash, rows, origin, bits, norms);
+#endif
   if (rows.dtype == kRowF16) return HashRowsOf<kRowF16>(hash, rows, origin, scratch, bits, norms);
   if (rows.dtype == kRowBf16) return HashRowsOf<kRowBf16>(hash, rows, origin, scratch, bits, norms);
   HashRowsOf<kRowF32>(hash, rows, origin, scratch, bits, norms);

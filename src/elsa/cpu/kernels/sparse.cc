@@ -3,6 +3,7 @@
 #include "elsa/cpu/kernels/simd.h"
 #include "elsa/cpu/kernels/sparse_int16.h"
 #include "elsa/cpu/kernels/sparse_lists.h"
+#include "elsa/cpu/kernels/sparse_quantize.h"
 #include "elsa/cpu/kernels/sparse_rows.h"
 #include "elsa/cpu/kernels/sparse_scores.h"
 #include "elsa/cpu/kernels/sparse_softmax.h"
@@ -24,7 +25,7 @@ const SparseKernels kSparse = {
     .extent = Extent,
     .quantize_rows = QuantizeRows,
     .quantize_values = QuantizeValues,
-    .quantize_query = QuantizeQuery,
+    .quantize_queries = QuantizeQueries,
     .add_rows = AddRows,
     .scale_sums = ScaleSums,
     .scale_row = ScaleRow,

@@ -25,10 +25,11 @@ inline constexpr int PaddedComponents(int d) {
   return (d + 31) / 32 * 32;
 }
 
-// Fixed point of 16 bits (kernels/sparse_int16.h). Norms of rows: two of them and the rounding of
-// 256 components stay below 2^31. Components, weights, values: what int16 holds, and so that
-// kWeightsAtOnce products of weights and values stay below 2^31.
-inline constexpr float kRowNorm = 44700;
+// Fixed point of 16 bits (kernels/sparse_int16.h). Norms of rows: the product of a key's and a
+// query's, with the rounding of 256 components, stays below 2^31. Components, weights, values: what
+// int16 holds, and so that kWeightsAtOnce products of weights and values stay below 2^31.
+inline constexpr float kKeyNorm = 32767;
+inline constexpr float kQueryNorm = 65000;
 inline constexpr float kRowLargest = 32767;
 inline constexpr float kWeightOne = 16384;
 inline constexpr float kValueLargest = 4095;
@@ -72,7 +73,7 @@ struct SparseExtent {
   float total;           // of all squares: not finite if any element is not
 };
 
-// Rows of a tensor, to be packed.
+// Rows of a tensor, to be packed as [count][padded].
 struct SparseRows {
   const std::byte* from;
   std::ptrdiff_t stride;  // bytes from row to row
@@ -81,11 +82,15 @@ struct SparseRows {
   int d;
   int padded;   // components that are written; zeros from d on
   float scale;  // every element is multiplied by this
-  float* to;    // [count][padded]
+
+  // `rows` of them from `first` on.
+  __attribute__((always_inline)) SparseRows Part(int first, int rows) const {
+    return {from + first * stride, stride, element, rows, d, padded, scale};
+  }
 };
 
 struct SparseKernels {
-  void (*pack)(const SparseRows& rows);
+  void (*pack)(const SparseRows& rows, float* to);
   // Writes the positions of the ones of mask[0, words), ascending, kSparseGroup zeros behind them,
   // and start[0, words]. Returns their number.
   int (*list)(const std::uint64_t* mask, int words, std::uint16_t* list, std::uint16_t* start);
@@ -102,14 +107,14 @@ struct SparseKernels {
   void (*values16)(const SparseTile& tile);
   // What the padded d_v of the rows of 16-bit values is a multiple of.
   int value_multiple16;
-  SparseExtent (*extent)(const float* rows, int count, int d);
-  void (*quantize_rows)(const float* rows, int count, int d, float scale, std::int16_t* to);
-  void (*quantize_values)(const float* rows, int count, int d, float scale, std::int16_t* to);
-  float (*quantize_query)(const float* query, int d, std::int16_t* to);
+  SparseExtent (*extent)(const SparseRows& rows);  // before scaling
+  void (*quantize_rows)(const SparseRows& rows, std::int16_t* to);
+  void (*quantize_values)(const SparseRows& rows, std::int16_t* to);
+  // Queries that are packed in binary32, and what their integer products are multiplied by.
+  void (*quantize_queries)(const float* rows, int count, int d, std::int16_t* to, float* factor);
 
-  // sum += rows, [count][d] packed.
-  void (*add_rows)(const float* rows, int count, int d, double* sum);
-  // to = from * factor
+  // sum[padded] += rows, before scaling
+  void (*add_rows)(const SparseRows& rows, double* sum);
   void (*scale_sums)(const double* from, double factor, int count, float* to);
   void (*scale_row)(const float* from, float factor, int count, float* to);
   // The same, to elements of a tensor.

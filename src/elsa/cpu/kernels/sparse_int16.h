@@ -1,39 +1,25 @@
 // Sparse attention on 16-bit fixed point: scores and weighted sums by multiply-add of pairs, twice
 // the products of an instruction of binary32 and half the bytes of a row.
 //
-// Keys have one scale per head, queries one each, so that norms are kRowNorm at most: by
-// Cauchy-Schwarz no sum of products can overflow 32 bits. Weights are relative to the largest and
+// Keys have one scale per head, queries one each, so that norms are bounded: by Cauchy-Schwarz no
+// sum of products can overflow 32 bits. Weights are relative to the largest and
 // have 14 bits, values 12: 32 of their products fit, then sums go on in binary32.
 #ifndef ELSA_CPU_KERNELS_SPARSE_INT16_H_
 #define ELSA_CPU_KERNELS_SPARSE_INT16_H_
 
 #include "elsa/cpu/kernels/simd.h"
 #include "elsa/cpu/kernels/sparse.h"
+#include "elsa/cpu/kernels/sparse_quantize.h"
 #include "elsa/cpu/kernels/sparse_scores.h"
 #include "elsa/cpu/kernels/sparse_softmax.h"
 #include "elsa/cpu/kernels/sparse_values.h"
 
 namespace elsa::cpu::ELSA_CPU_TARGET {
 
-typedef std::int16_t I16 __attribute__((vector_size(4 * kLanes)));
-typedef std::int16_t HalfI16 __attribute__((vector_size(2 * kLanes)));
-
 ELSA_INLINE I16 LoadI16(const std::int16_t* from) {
   I16 x;
   std::memcpy(&x, from, sizeof(x));
   return x;
-}
-
-// To the nearest whole number; |x| < 2^22.
-ELSA_INLINE I32 Round(F32 x) {
-#if defined(__AVX512F__)
-  return (I32)_mm512_cvtps_epi32((__m512)x);
-#elif defined(__AVX2__)
-  return (I32)_mm256_cvtps_epi32((__m256)x);
-#else
-  F32 whole;
-  return NearestInt(x, &whole);
-#endif
 }
 
 ELSA_INLINE F32 ToFloat(I32 x) { return __builtin_convertvector(x, F32); }
@@ -78,77 +64,6 @@ ELSA_INLINE I16 PairHigh(I16 a, I16 b) {
 #else
   return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #endif
-}
-
-// ---- rows ----
-
-inline SparseExtent Extent(const float* rows, int count, int d) {
-  SparseExtent extent{0, 0, 0};
-  F32 largest{};
-  for (int i = 0; i < count; ++i) {
-    F32 squares{};
-    for (int c = 0; c < d; c += kLanes) {
-      const F32 x = Load(rows + c);
-      squares = Fma(x, x, squares);
-      largest = Max(largest, (F32)((I32)x & SplatInt(0x7fffffff)));
-    }
-    const float square = QuickAdd(squares);
-    extent.total += square;
-    if (square > extent.largest_square) extent.largest_square = square;
-    rows += d;
-  }
-  extent.largest = QuickMax(largest);
-  return extent;
-}
-
-inline void QuantizeRows(const float* rows, int count, int d, float scale, std::int16_t* to) {
-  const F32 factor = Splat(scale);
-  for (std::ptrdiff_t c = 0; c < static_cast<std::ptrdiff_t>(count) * d; c += kLanes) {
-    const HalfI16 x = __builtin_convertvector(Round(Load(rows + c) * factor), HalfI16);
-    std::memcpy(to + c, &x, sizeof(x));
-  }
-}
-
-// Rows of values are stored so that PairLow and PairHigh of two rows have their components in
-// order: by fours, alternately from the first and the second half of a vector.
-inline void QuantizeValues(const float* rows, int count, int d, float scale, std::int16_t* to) {
-  const F32 factor = Splat(scale);
-  const std::ptrdiff_t all = static_cast<std::ptrdiff_t>(count) * d;
-  for (std::ptrdiff_t block = 0; block < all; block += 2 * kLanes) {
-    for (int half = 0; half < 2; ++half) {
-      const F32 from = Load(rows + block + half * kLanes);
-      const HalfI16 x = __builtin_convertvector(Round(from * factor), HalfI16);
-      for (int four = 0; four < kLanes / 4; ++four) {
-        std::memcpy(to + block + 8 * four + 4 * half,
-                    reinterpret_cast<const std::int16_t*>(&x) + 4 * four, 8);
-      }
-    }
-  }
-}
-
-// One query to fixed point; what its integer products are to be multiplied by to become scores,
-// apart from the keys' scale. NaN if the query is not finite.
-inline float QuantizeQuery(const float* query, int d, std::int16_t* to) {
-  F32 most{};
-  for (int c = 0; c < d; c += kLanes) {
-    most = Max(most, (F32)((I32)Load(query + c) & SplatInt(0x7fffffff)));
-  }
-  const float largest = QuickMax(most);
-  F32 squares{};  // relative to the largest: cannot overflow
-  const F32 inverse = Splat(largest > 1e-30f ? 1 / largest : 0.0f);
-  for (int c = 0; c < d; c += kLanes) {
-    const F32 x = Load(query + c) * inverse;
-    squares = Fma(x, x, squares);
-  }
-  const float square = QuickAdd(squares);
-  if (!(square > 0)) {
-    std::memset(to, 0, static_cast<std::size_t>(d) * sizeof(*to));
-    return square;  // 0 or NaN
-  }
-  const float norm = __builtin_sqrtf(square);
-  const float unit = kRowNorm / norm < kRowLargest ? kRowNorm / norm : kRowLargest;
-  QuantizeRows(query, 1, d, unit / largest, to);
-  return largest / unit;
 }
 
 // ---- scores ----
@@ -299,20 +214,6 @@ inline void Scores16(const SparseTile& tile) {
 }
 
 // ---- softmax ----
-
-// Two vectors of whole numbers as 16 bits, in order.
-ELSA_INLINE I16 Narrow(I32 a, I32 b) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  return (I16)_mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)a, (__m256i)b), 0xd8);
-#else
-  const HalfI16 low = __builtin_convertvector(a, HalfI16);
-  const HalfI16 high = __builtin_convertvector(b, HalfI16);
-  I16 both;
-  std::memcpy(&both, &low, sizeof(low));
-  std::memcpy(reinterpret_cast<std::byte*>(&both) + sizeof(low), &high, sizeof(high));
-  return both;
-#endif
-}
 
 // Scores become weights of 16 bits, in the same memory, packed; zeros behind the last up to the
 // next multiple of 2 * kLanes. Returns the sum before rounding.

@@ -37,55 +37,30 @@ constexpr Numbers MakeNumbers() {
 
 alignas(64) inline constexpr Numbers kNumbers = MakeNumbers();
 
-typedef std::uint8_t Bytes8 __attribute__((vector_size(8)));
 typedef std::uint16_t Words8 __attribute__((vector_size(16)));
 
-// The positions of the ones of `bits`, plus `base`, a byte at a time: no branches. Writes up to 8
-// behind the last.
-ELSA_INLINE void ListDense(std::uint64_t bits, std::uint32_t base, std::uint16_t* to) {
-  for (int i = 0; i < 8; ++i) {
-    const std::uint64_t byte = bits >> (8 * i) & 0xff;
-    Bytes8 positions;
-    std::memcpy(&positions, kBytePositions.at[byte], 8);
-    const Words8 entries = __builtin_convertvector(positions, Words8) +
-                           static_cast<std::uint16_t>(base + static_cast<std::uint32_t>(8 * i));
-    std::memcpy(to, &entries, sizeof(entries));
-    to += __builtin_popcountll(byte);
-  }
-}
-
-// The position of the lowest one; anything without one.
-ELSA_INLINE std::uint32_t LowestOne(std::uint64_t bits) {
-#if defined(__BMI__)
-  return static_cast<std::uint32_t>(_tzcnt_u64(bits));
+ELSA_INLINE Words8 Widen8(const std::uint8_t* from) {
+#if defined(__AVX2__)
+  return (Words8)_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
 #else
-  // With the highest bit the argument is never 0, whose count is undefined.
-  return static_cast<std::uint32_t>(__builtin_ctzll(bits | std::uint64_t{1} << 63));
+  typedef std::uint8_t Bytes8 __attribute__((vector_size(8)));
+  Bytes8 bytes;
+  std::memcpy(&bytes, from, sizeof(bytes));
+  return __builtin_convertvector(bytes, Words8);
 #endif
 }
 
-// The same for few ones. kStep at a time, whether there are as many or not: what is too much is
-// overwritten later, and a branch for every one is saved.
-template <int kStep>
-ELSA_INLINE void ListFew(std::uint64_t bits, int ones, std::uint32_t base, std::uint16_t* to) {
-  for (int done = 0; done < ones; done += kStep) {
-    for (int i = 0; i < kStep; ++i) {
-      to[done + i] = static_cast<std::uint16_t>(base + LowestOne(bits));
-      bits &= bits - 1;
-    }
-  }
-}
-
-template <int kStep>  // 0: dense
-ELSA_INLINE void ListWords(const std::uint64_t* mask, int words, const std::uint16_t* start,
-                           std::uint16_t* list) {
-  for (int w = 0; w < words; ++w) {
-    const std::uint32_t base = static_cast<std::uint32_t>(w) * 64;
-    if constexpr (kStep == 0) {
-      ListDense(mask[w], base, list + start[w]);
-    } else {
-      ListFew<kStep>(mask[w], start[w + 1] - start[w], base, list + start[w]);
-    }
+// The positions of the ones of `bits`, plus `base`, a byte at a time: no branches, which would be
+// mispredicted for most words. Writes up to 8 behind the last.
+ELSA_INLINE void ListWord(std::uint64_t bits, std::uint32_t base, std::uint16_t* to) {
+  Words8 first = static_cast<std::uint16_t>(base) - Words8{};
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const std::uint64_t byte = bits >> (8 * i) & 0xff;
+    const Words8 entries = Widen8(kBytePositions.at[byte]) + first;
+    std::memcpy(to, &entries, sizeof(entries));
+    first += 8;
+    to += __builtin_popcountll(byte);
   }
 }
 
@@ -119,13 +94,8 @@ inline int List(const std::uint64_t* mask, int words, std::uint16_t* list, std::
                    list + start[w]);
   }
 #else
-  // The switch points were measured on a Zen 3.
-  if (count < 5 * words) {
-    ListWords<4>(mask, words, start, list);
-  } else if (count < 12 * words) {
-    ListWords<8>(mask, words, start, list);
-  } else {
-    ListWords<0>(mask, words, start, list);
+  for (int w = 0; w < words; ++w) {
+    ListWord(mask[w], static_cast<std::uint32_t>(w) * 64, list + start[w]);
   }
 #endif
   std::memset(list + count, 0, kSparseGroup * sizeof(*list));

@@ -9,28 +9,44 @@
 namespace elsa::cpu::ELSA_CPU_TARGET {
 
 template <typename E>
-ELSA_INLINE void PackRows(const SparseRows& r) {
+ELSA_INLINE void PackRows(const SparseRows& r, float* to) {
   const F32 scale = Splat(r.scale);
   for (int i = 0; i < r.count; ++i) {
     const std::byte* from = r.from + i * r.stride;
-    float* to = r.to + static_cast<std::ptrdiff_t>(i) * r.padded;
     int c = 0;
+    for (; c + kLanes <= r.d; c += kLanes) Store(to + c, E::Load(from + c * E::kBytes) * scale);
     for (; c < r.d; c += kLanes) {
       Store(to + c, LoadElements<E>(from + c * E::kBytes, r.d - c) * scale);
     }
     for (; c < r.padded; c += kLanes) Store(to + c, F32{});
+    to += r.padded;
   }
 }
 
-inline void Pack(const SparseRows& rows) {
-  WithElement(rows.element, [&](auto element) { PackRows<decltype(element)>(rows); });
+inline void Pack(const SparseRows& rows, float* to) {
+  WithElement(rows.element, [&](auto element) { PackRows<decltype(element)>(rows, to); });
 }
 
-inline void AddRows(const float* rows, int count, int d, double* sum) {
-  for (int i = 0; i < count; ++i) {
-    for (int c = 0; c < d; ++c) sum[c] += static_cast<double>(rows[c]);
-    rows += d;
+// kRows rows are added in binary32, these sums in double.
+template <typename E, int kRows>
+ELSA_INLINE void AddSomeRows(const SparseRows& r, int first, double* sum) {
+  const std::byte* from = r.from + first * r.stride;
+  for (int c = 0; c < r.d; c += kLanes) {
+    F32 some = LoadElements<E>(from + c * E::kBytes, r.d - c);
+    for (int i = 1; i < kRows; ++i) {
+      some += LoadElements<E>(from + i * r.stride + c * E::kBytes, r.d - c);
+    }
+    for (int i = 0; i < kLanes; ++i) sum[c + i] += static_cast<double>(some[i]);
   }
+}
+
+inline void AddRows(const SparseRows& rows, double* sum) {
+  WithElement(rows.element, [&](auto element) {
+    using E = decltype(element);
+    int i = 0;
+    for (; i + 8 <= rows.count; i += 8) AddSomeRows<E, 8>(rows, i, sum);
+    for (; i < rows.count; ++i) AddSomeRows<E, 1>(rows, i, sum);
+  });
 }
 
 inline void ScaleSums(const double* from, double factor, int count, float* to) {
