@@ -16,10 +16,22 @@
 
 namespace elsa::cpu::ELSA_CPU_TARGET {
 
-ELSA_INLINE I16 LoadI16(const std::int16_t* from) {
+// Row `index` of rows of `pitch` components.
+ELSA_INLINE const std::byte* RowBytes(const std::int16_t* rows, std::ptrdiff_t pitch, int index) {
+  return reinterpret_cast<const std::byte*>(rows) + index * (pitch * 2);
+}
+
+ELSA_INLINE I16 LoadI16(const std::byte* from) {
   I16 x;
   std::memcpy(&x, from, sizeof(x));
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  asm("" : "+x"(x));  // one load for both uses: loads are the limit
+#endif
   return x;
+}
+
+ELSA_INLINE I16 LoadI16(const std::int16_t* from) {
+  return LoadI16(reinterpret_cast<const std::byte*>(from));
 }
 
 ELSA_INLINE F32 ToFloat(I32 x) { return __builtin_convertvector(x, F32); }
@@ -250,14 +262,14 @@ ELSA_INLINE void AddValues16(const std::int16_t* value, std::ptrdiff_t pitch,
                              int to, float* out) {
   I32 sums[2 * kVectors] = {};
   for (int j = from; j < to; j += 2) {
-    const std::int16_t* a = value + list[j] * pitch;
-    const std::int16_t* b = value + list[j + 1] * pitch;
+    const std::byte* a = RowBytes(value, pitch, list[j]);
+    const std::byte* b = RowBytes(value, pitch, list[j + 1]);
     std::int32_t pair;
     std::memcpy(&pair, weights + j, sizeof(pair));
     const I16 both = (I16)SplatInt(pair);
     for (int v = 0; v < kVectors; ++v) {
-      const I16 x = LoadI16(a + 2 * v * kLanes);
-      const I16 y = LoadI16(b + 2 * v * kLanes);
+      const I16 x = LoadI16(a + 4 * v * kLanes);
+      const I16 y = LoadI16(b + 4 * v * kLanes);
       sums[2 * v] = AddPairProducts(sums[2 * v], both, PairLow(x, y));
       sums[2 * v + 1] = AddPairProducts(sums[2 * v + 1], both, PairHigh(x, y));
     }
@@ -268,27 +280,30 @@ ELSA_INLINE void AddValues16(const std::int16_t* value, std::ptrdiff_t pitch,
 }
 
 template <int kD>  // 0: any
-void ValueSweep16(const SparseTile& t) {
+void ValueSweep16(const SparseTile t) {  // a copy: nothing that is stored can alias it
   constexpr int kVectors = PassVectors((kD == 0 ? 32 : kD) / kLanes / 2, kRegisters * 3 / 8);
   const int stride = t.words + 1;
+  const int d_v = kD == 0 ? t.d_v : kD;
   for (int word = 0; word < t.words; word += t.value_block) {
     const int end = word + t.value_block < t.words ? word + t.value_block : t.words;
     BlockPrefetch prefetch(t, t.value16, 2 * static_cast<std::size_t>(t.d_v), end, t.value_block);
+    float* out = t.out;
+    const std::uint16_t* start = t.start;
     for (int i = 0; i < t.queries; ++i) {
       prefetch.Step();
       // Pairs belong to the block in which their first candidate lies.
-      const int from = (t.start[i * stride + word] + 1) & ~1;
-      const int to = (t.start[i * stride + end] + 1) & ~1;
+      const int from = (start[word] + 1) & ~1;
+      const int to = (start[end] + 1) & ~1;
       const std::uint16_t* list = t.list + t.offset[i];
       const auto* weights = reinterpret_cast<const std::int16_t*>(t.score + t.offset[i]);
-      const int d_v = kD == 0 ? t.d_v : kD;
-      float* out = t.out + static_cast<std::ptrdiff_t>(i) * d_v;
       for (int first = from; first < to; first += kWeightsAtOnce) {
         const int last = first + kWeightsAtOnce < to ? first + kWeightsAtOnce : to;
         for (int c = 0; c < d_v; c += 2 * kVectors * kLanes) {
           AddValues16<kVectors>(t.value16 + c, d_v, list, weights, first, last, out + c);
         }
       }
+      out += d_v;
+      start += stride;
     }
   }
 }
