@@ -185,7 +185,7 @@ ELSA_INLINE void ScoreAnyRows16(const std::int16_t* query, const std::int16_t* k
 }
 
 template <int kD>  // 0: any
-void ScoreSweep16(const SparseTile& t) {
+void ScoreSweep16(const SparseTile t) {
   const int stride = t.words + 1;
   for (int word = 0; word < t.words; word += t.key_block) {
     const int end = word + t.key_block < t.words ? word + t.key_block : t.words;
@@ -280,7 +280,7 @@ ELSA_INLINE void AddValues16(const std::int16_t* value, std::ptrdiff_t pitch,
 }
 
 template <int kD>  // 0: any
-void ValueSweep16(const SparseTile t) {  // a copy: nothing that is stored can alias it
+void ValueSweep16(const SparseTile t) {
   constexpr int kVectors = PassVectors((kD == 0 ? 32 : kD) / kLanes / 2, kRegisters * 3 / 8);
   const int stride = t.words + 1;
   const int d_v = kD == 0 ? t.d_v : kD;

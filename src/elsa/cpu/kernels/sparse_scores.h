@@ -147,7 +147,7 @@ class BlockPrefetch {
 };
 
 template <int kD>  // 0: any
-void ScoreSweep(const SparseTile& t) {
+void ScoreSweep(const SparseTile t) {  // a copy: nothing that is stored can alias it
   const int stride = t.words + 1;
   for (int word = 0; word < t.words; word += t.key_block) {
     const int end = word + t.key_block < t.words ? word + t.key_block : t.words;

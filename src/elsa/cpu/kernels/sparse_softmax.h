@@ -78,23 +78,24 @@ ELSA_INLINE float Weights(float* scores, int count, float largest) {
 }
 
 template <typename ToWeights>
-ELSA_INLINE void SoftmaxSweep(const SparseTile& t, const ToWeights& weights) {
-  const int stride = t.words + 1;
-  for (int i = 0; i < t.queries; ++i) {
-    const int count = t.start[i * stride + t.words];
-    if (count == 0) continue;
+ELSA_INLINE void SoftmaxSweep(const SparseTile t, const ToWeights& weights) {
+  const std::uint16_t* count = t.start + t.words;
+  for (int i = 0; i < t.queries; ++i, count += t.words + 1) {
+    if (*count == 0) continue;
     float* scores = t.score + t.offset[i];
     const float before = t.largest[i];
-    const float largest = Largest(scores, count, before);
-    const float sum = weights(scores, count, largest);
-    float shrink = 1;
-    if (!(largest == before)) {
-      shrink = Exp2(Splat(before - largest))[0];
-      float* out = t.out + static_cast<std::ptrdiff_t>(i) * t.d_v;
-      for (int c = 0; c < t.d_v; c += kLanes) Store(out + c, Load(out + c) * Splat(shrink));
-    }
-    t.sum[i] = t.sum[i] * shrink + sum;
+    const float largest = Largest(scores, *count, before);
+    const float sum = weights(scores, *count, largest);
     t.largest[i] = largest;
+    if (t.sum[i] == 0) {  // nothing to shrink
+      t.sum[i] = sum;
+      continue;
+    }
+    const float shrink = Exp2(Splat(before - largest))[0];
+    t.sum[i] = t.sum[i] * shrink + sum;
+    if (shrink == 1) continue;
+    float* out = t.out + static_cast<std::ptrdiff_t>(i) * t.d_v;
+    for (int c = 0; c < t.d_v; c += kLanes) Store(out + c, Load(out + c) * Splat(shrink));
   }
 }
 

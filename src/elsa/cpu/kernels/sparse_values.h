@@ -42,7 +42,7 @@ ELSA_INLINE void AddValues(const float* value, std::ptrdiff_t pitch, const std::
 }
 
 template <int kD>  // 0: any
-void ValueSweep(const SparseTile& t) {
+void ValueSweep(const SparseTile t) {
   constexpr int kVectors = PassVectors((kD == 0 ? 32 : kD) / kLanes, kRegisters * 3 / 4);
   const int stride = t.words + 1;
   for (int word = 0; word < t.words; word += t.value_block) {
