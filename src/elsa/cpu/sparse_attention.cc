@@ -26,6 +26,7 @@ struct Job {
   std::int64_t layer;
   std::shared_ptr<const HashProgram> hash;
   bool bits16;
+  bool bits8;
   Select select;
 };
 
@@ -129,6 +130,7 @@ class Wave {
         inputs_, of.batch, of.kv_head, call.kernels,
         {.sums = with_mean(),
          .bits16 = job_.bits16,
+         .bits8 = job_.bits8,
          .key_norms = sketch->plain != nullptr ? sketch->plain->norms() : nullptr});
     for (Member& member : members_) {
       if (static_cast<std::int64_t>(member.group) != group || member.exact) continue;
@@ -180,6 +182,7 @@ std::vector<HeadItem> SparseAttention(const Call& call, const Plan& plan, std::i
                 layer,
                 MakeHashProgram(plan.hash, call.inputs.query.shape[3]),
                 precision != Precision::kFloat32,
+                precision == Precision::kInt8,
                 select};
   const std::int64_t most =
       std::max<std::int64_t>(kWaveBytes / std::max<std::int64_t>(PackedHead::Bytes(call.inputs), 1),

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <vector>
+
 #include "elsa/cpu/attention_testing.h"
 #include "elsa/cpu/kernels/sparse.h"
 #include "elsa/cpu/testing.h"
@@ -40,17 +43,29 @@ double RelativeError(const reference::Tensor<double>& got,
 }
 
 // How far a 16-bit output may lie from the reference. Keys and queries are rounded to half a unit
-// of their scales, by which norms are kRowNorm: with d components a score of norms |q| |k| moves by
-// sqrt(d) / kRowNorm of it. Weights move by that twice, and by half a unit in kWeightOne each;
+// of their scales, by which norms are kKeyNorm or more: with d components a score of norms |q| |k|
+// moves by sqrt(d) / kKeyNorm of it. Weights move by that twice, and by half a unit in kWeightOne each;
 // values by half a unit in kValueLargest. Weights are relative to the largest of their super-block,
 // the sum of weights is at least one. A second look at the sum of 16-bit weights: n half units.
 double Bits16Bound(const reference::Problem& p) {
   const double d = std::sqrt(static_cast<double>(p.query.shape[3]));
   const double norms = LargestNorm(p.query) * LargestNorm(p.key);
-  const double score = p.scale * norms * d / 32767;
+  const double score = p.scale * norms * d / kKeyNorm;
   const double weights = static_cast<double>(p.key.shape[2]) / kWeightOne;
   const double values = 1 / static_cast<double>(kValueLargest);
   return Float32Bound(p) + LargestValue(p.value) * (2 * std::expm1(score) + weights + values);
+}
+
+// The same with keys and queries in 8 bits: half a unit is at most the largest component in 254 or,
+// for queries, in 127 parts. By Cauchy-Schwarz d components of it move a score by that, sqrt(d) and the
+// other's norm.
+double Int8Bound(const reference::Problem& p) {
+  const double d = std::sqrt(static_cast<double>(p.query.shape[3]));
+  const double key = d * LargestValue(p.key) / 254;
+  const double query = d * LargestValue(p.query) / 127;
+  const double score =
+      p.scale * (key * LargestNorm(p.query) + query * LargestNorm(p.key) + key * query);
+  return Bits16Bound(p) + LargestValue(p.value) * 2 * std::expm1(score);
 }
 
 TEST(SparseAttention, KeepsTheKeysOfTheReferenceAndAgreesWithin16Bits) {
@@ -64,7 +79,9 @@ TEST(SparseAttention, KeepsTheKeysOfTheReferenceAndAgreesWithin16Bits) {
         const CpuResult got = RunCpu(
             c, &c.plan, {.precision = precision, .select = Select::kAlways, .target = target});
         ExpectEqualCounts(got.report.heads, expected.stats);
-        ExpectClose(got.out, expected.out, Bits16Bound(c.problem), DType::kF32);
+        const bool int8 = precision == Precision::kInt8;
+        const double bound = int8 ? Int8Bound(c.problem) : Bits16Bound(c.problem);
+        ExpectClose(got.out, expected.out, bound, DType::kF32);
         if (HasFailure()) return;
       }
     }
@@ -103,6 +120,70 @@ TEST(SparseAttention, ErrorsAreWithinWhatEachPrecisionPromises) {
         EXPECT_LT(error(Precision::kInt8), 1.5e-2);
       }
     }
+  }
+}
+
+// One head of 64 components whose every component is given; all keys are kept.
+RandomCase CaseOf(std::int64_t keys, const std::function<float(std::int64_t)>& query,
+                  const std::function<float(std::int64_t)>& key) {
+  RandomCase c = MakeRandomCase(3, 64);
+  c.problem = reference::RandomProblem(
+      {.heads = 1, .kv_heads = 1, .queries = 8, .keys = keys, .d = 64, .d_v = 64}, 17);
+  for (std::size_t i = 0; i < c.problem.query.values.size(); ++i) {
+    c.problem.query.values[i] = query(static_cast<std::int64_t>(i));
+  }
+  for (std::size_t i = 0; i < c.problem.key.values.size(); ++i) {
+    c.problem.key.values[i] = key(static_cast<std::int64_t>(i));
+  }
+  c.shared_mask = false;
+  c.causal_offset = 0;
+  c.tensors.clear();
+  for (const auto* t : {&c.problem.query, &c.problem.key, &c.problem.value}) {
+    c.tensors.emplace_back(*t, DType::kF32, false, 0, false);
+  }
+  c.plan = reference::TestPlan(64, 64, 1, -1);
+  return c;
+}
+
+double Int8Error(const RandomCase& c, Target target) {
+  const reference::Attended expected = RunAttend(c.problem, &c.plan);
+  const AttendOptions options{
+      .precision = Precision::kInt8, .select = Select::kAlways, .target = target};
+  return RelativeError(RunCpu(c, &c.plan, options).out, expected.out);
+}
+
+// Rows at the ends of the 8 bits: two products of the largest components would not fit 16 bits if
+// the query took all of them.
+TEST(SparseAttention, LargestComponentsDoNotOverflowInt8) {
+  const auto ends = [](std::int64_t i) { return i / 64 % 2 == 0 ? 0.3f : -0.3f; };
+  const auto pairs = [](std::int64_t i) { return (i / 2 + i / 64) % 2 == 0 ? 0.3f : -0.3f; };
+  for (Target target : RunningTargets()) {
+    SCOPED_TRACE(Name(target));
+    for (const auto& query : std::vector<std::function<float(std::int64_t)>>{ends, pairs}) {
+      for (const auto& key : std::vector<std::function<float(std::int64_t)>>{ends, pairs}) {
+        EXPECT_LT(Int8Error(CaseOf(100, query, key), target), 1e-2);
+      }
+    }
+  }
+}
+
+// Where the target computes with 8 bits it shows in the error; a key far larger than the rest would
+// leave them no digits, and is computed with 16.
+TEST(SparseAttention, KeysWithOutliersAreNotTakenToInt8) {
+  Random random(9);
+  std::vector<float> normal(64 * 1000);
+  for (float& x : normal) x = static_cast<float>(random.Normal());
+  const auto of = [&](std::int64_t i) { return normal[static_cast<std::size_t>(i)]; };
+  const auto outlier = [&](std::int64_t i) { return i == 77 ? 50.0f : of(i); };
+  for (Target target : RunningTargets()) {
+    SCOPED_TRACE(Name(target));
+    const bool bits8 = target != Target::kPortable && target != Target::kNeon;
+    const double error = Int8Error(CaseOf(1000, of, of), target);
+    if (bits8) {
+      EXPECT_GT(error, 2e-3);
+    }
+    EXPECT_LT(error, 1.5e-2);
+    EXPECT_LT(Int8Error(CaseOf(1000, of, outlier), target), 1e-3);
   }
 }
 

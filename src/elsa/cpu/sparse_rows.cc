@@ -10,6 +10,13 @@ namespace {
 
 // At 64 the rounding of a typical value is 2e-3 of it.
 constexpr float kOutlier = 64;
+// The same for keys in 8 bits: at 8 the rounding of a typical component is 2e-2 of it.
+constexpr float kOutlier8 = 8;
+
+bool HasOutlier(const SparseExtent& extent, std::int64_t elements, float limit) {
+  const float most = limit * limit * extent.total;
+  return extent.largest * extent.largest * static_cast<float>(elements) > most;
+}
 
 int Padded(const Tensor& tensor) { return PaddedComponents(static_cast<int>(tensor.shape[3])); }
 
@@ -43,11 +50,13 @@ void PackedHead::Prepare(const Inputs& inputs, std::int64_t batch, std::int64_t 
   }
   keys_ = RowsOf(inputs.key, batch, kv_head, count, Padded(inputs.key));
   values_ = RowsOf(inputs.value, batch, kv_head, count, padded_values);
-  bits16_ = options.bits16 && ChooseScales(options.key_norms);
+  bits8_ = false;
+  bits16_ = options.bits16 && ChooseScales(options);
   float* packed_keys = nullptr;
   float* packed_values = nullptr;
   if (bits16_) {
-    key16_ = key_buffer_.Get<std::int16_t>(count * d());
+    if (bits8_) key8_ = key_buffer_.Get<std::uint8_t>(count * d8());
+    if (!bits8_) key16_ = key_buffer_.Get<std::int16_t>(count * d());
     value16_ = value_buffer_.Get<std::int16_t>(count * d_v());
   } else {
     if (!InPlace(keys_)) packed_keys = key_buffer_.Get<float>(count * d());
@@ -73,7 +82,11 @@ void PackedHead::PrepareBlock(int first, int count, float* packed_keys, float* p
   const std::ptrdiff_t key = static_cast<std::ptrdiff_t>(first) * d();
   const std::ptrdiff_t value = static_cast<std::ptrdiff_t>(first) * d_v();
   if (bits16_) {
-    kernels_->quantize_rows(keys, key16_ + key);
+    if (bits8_) {
+      kernels_->quantize_keys8(keys, d8(), key8_ + static_cast<std::ptrdiff_t>(first) * d8());
+    } else {
+      kernels_->quantize_rows(keys, key16_ + key);
+    }
     kernels_->quantize_values(values, value16_ + value);
   }
   if (packed_keys != nullptr) kernels_->pack(keys, packed_keys + key);
@@ -89,26 +102,37 @@ void PackedHead::AddTo(std::int64_t key, double* sums) const {
   kernels_->add_rows(values_.Part(static_cast<int>(key), 1), sums + d());
 }
 
-// Whether one scale each can hold keys and values; sets them.
-bool PackedHead::ChooseScales(const float* key_norms) {
+// Whether one scale each can hold keys and values; sets them. Rows of zeros, or almost, keep 1.
+bool PackedHead::ChooseScales(const Options& options) {
+  if (!ChooseKeyScale(options)) return false;
+  const SparseExtent extent = kernels_->extent(values_);
+  if (!std::isfinite(extent.total)) return false;
+  if (HasOutlier(extent, keys() * values_.d, kOutlier)) return false;
+  if (extent.largest > 1e-30f) values_.scale = kValueLargest / extent.largest;
+  return true;
+}
+
+// False if a key is not finite. Chooses 8 bits too.
+bool PackedHead::ChooseKeyScale(const Options& options) {
   float norm = 0;
-  if (key_norms != nullptr) {
+  if (options.key_norms != nullptr) {
     for (std::int64_t i = 0; i < keys(); ++i) {
-      if (!std::isfinite(key_norms[i])) return false;
-      norm = std::max(norm, key_norms[i]);
+      if (!std::isfinite(options.key_norms[i])) return false;
+      norm = std::max(norm, options.key_norms[i]);
     }
-  } else {
+  }
+  const bool bits8 = options.bits8 && kernels_->scores8 != nullptr;
+  if (bits8 || options.key_norms == nullptr) {
     const SparseExtent extent = kernels_->extent(keys_);
     if (!std::isfinite(extent.total)) return false;
     norm = std::sqrt(extent.largest_square);
+    bits8_ = bits8 && !HasOutlier(extent, keys() * keys_.d, kOutlier8);
+    if (bits8_) {
+      if (extent.largest > 1e-30f) keys_.scale = kKey8Largest / extent.largest;
+      return true;
+    }
   }
-  const SparseExtent extent = kernels_->extent(values_);
-  const auto elements = static_cast<float>(keys() * values_.d);
-  if (!std::isfinite(norm) || !std::isfinite(extent.total)) return false;
-  if (extent.largest * extent.largest * elements > kOutlier * kOutlier * extent.total) return false;
-  // Rows of zeros, or almost, keep a scale of 1.
   if (norm > 1e-30f) keys_.scale = kKeyNorm / norm;
-  if (extent.largest > 1e-30f) values_.scale = kValueLargest / extent.largest;
   return true;
 }
 

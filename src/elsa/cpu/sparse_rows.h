@@ -23,6 +23,8 @@ class PackedHead {
   struct Options {
     bool sums = false;    // the sums that the mean row is made of
     bool bits16 = false;  // rows in fixed point, unless one scale cannot hold them
+    bool bits8 = false;   // with bits16: keys in 8 bits, if the target computes with them and one
+                          // scale can hold them
     const float* key_norms = nullptr;  // [keys], if known
   };
 
@@ -33,14 +35,19 @@ class PackedHead {
   std::int64_t keys() const { return keys_.count; }
   int d() const { return keys_.padded; }
   int d_v() const { return values_.padded; }
+  int d8() const { return (d() + 31) / 32 * 32; }
 
   // Whether the rows are in fixed point; else they are in binary32. Not if an element is not
   // finite, which must show, nor if a value is kOutlier times the root mean square: the others
   // would lose their digits.
   bool bits16() const { return bits16_; }
+  // Whether keys are in 8 bits, key8 instead of key16. Not if a component is kOutlier8 times the
+  // root mean square.
+  bool bits8() const { return bits8_; }
   const float* key(std::int64_t index) const { return key_ + index * d(); }
   const float* value(std::int64_t index) const { return value_ + index * d_v(); }
   const std::int16_t* key16(std::int64_t index) const { return key16_ + index * d(); }
+  const std::uint8_t* key8(std::int64_t index) const { return key8_ + index * d8(); }
   const std::int16_t* value16(std::int64_t index) const { return value16_ + index * d_v(); }
   // What elements were multiplied by in fixed point.
   float key_scale() const { return keys_.scale; }
@@ -52,12 +59,16 @@ class PackedHead {
   void AddTo(std::int64_t key, double* sums) const;
 
   // The bytes of the rows that the kernels read.
-  std::int64_t Bytes() const { return keys() * (d() + d_v()) * (bits16_ ? 2 : 4); }
+  std::int64_t Bytes() const {
+    const int key = bits8_ ? d8() : d() * (bits16_ ? 2 : 4);
+    return keys() * (key + d_v() * (bits16_ ? 2 : 4));
+  }
   // The bytes that Prepare takes.
   static std::int64_t Bytes(const Inputs& inputs);
 
  private:
-  bool ChooseScales(const float* key_norms);
+  bool ChooseScales(const Options& options);
+  bool ChooseKeyScale(const Options& options);
   // Quantizes, or packs to [keys][d] and [keys][d_v] unless null, and adds up `count` keys and
   // values from `first` on.
   void PrepareBlock(int first, int count, float* packed_keys, float* packed_values);
@@ -66,9 +77,11 @@ class PackedHead {
   SparseRows keys_{};  // in the tensor
   SparseRows values_{};
   bool bits16_ = false;
+  bool bits8_ = false;
   const float* key_ = nullptr;
   const float* value_ = nullptr;
   std::int16_t* key16_ = nullptr;
+  std::uint8_t* key8_ = nullptr;
   std::int16_t* value16_ = nullptr;
   double* sums_ = nullptr;  // null: not asked for
   Buffer key_buffer_;

@@ -21,8 +21,9 @@ struct Scratch {
   Buffer masks;
   Buffer counts;
   Buffer query;
-  Buffer query16;
+  Buffer quantized;
   Buffer factor;
+  Buffer query_offset;
   Buffer offset;
   Buffer list;
   Buffer start;
@@ -74,9 +75,14 @@ class Tile {
       tile_.words = static_cast<int>((std::min(super_block, end - key) + 63) / 64);
       ListCandidates(key);
       if (rows_.bits16()) {
-        tile_.key16 = rows_.key16(key);
         tile_.value16 = rows_.value16(key);
-        kernels_.scores16(tile_);
+        if (rows_.bits8()) {
+          tile_.key8 = rows_.key8(key);
+          kernels_.scores8(tile_);
+        } else {
+          tile_.key16 = rows_.key16(key);
+          kernels_.scores16(tile_);
+        }
         if (in_.bias) AddBias(key);
         kernels_.softmax16(tile_);
         kernels_.values16(tile_);
@@ -139,11 +145,21 @@ class Tile {
   }
 
   void QuantizeQueries() {
-    std::int16_t* query = scratch_.query16.Get<std::int16_t>(count_ * tile_.d);
     float* factor = scratch_.factor.Get<float>(count_);
-    kernels_.quantize_queries(tile_.query, tile_.queries, tile_.d, query, factor);
+    if (rows_.bits8()) {
+      tile_.d8 = rows_.d8();
+      std::int8_t* query = scratch_.quantized.Get<std::int8_t>(count_ * tile_.d8);
+      float* offset = scratch_.query_offset.Get<float>(count_);
+      kernels_.quantize_queries8(tile_.query, tile_.queries, tile_.d, tile_.d8, query, factor,
+                                 offset);
+      tile_.query8 = query;
+      tile_.query_offset = offset;
+    } else {
+      std::int16_t* query = scratch_.quantized.Get<std::int16_t>(count_ * tile_.d);
+      kernels_.quantize_queries(tile_.query, tile_.queries, tile_.d, query, factor);
+      tile_.query16 = query;
+    }
     for (std::int64_t i = 0; i < count_; ++i) factor[i] /= rows_.key_scale();
-    tile_.query16 = query;
     tile_.query_factor = factor;
   }
 

@@ -34,6 +34,7 @@ inline constexpr float kRowLargest = 32767;
 inline constexpr float kWeightOne = 16384;
 inline constexpr float kValueLargest = 4095;
 inline constexpr int kWeightsAtOnce = 32;
+inline constexpr float kKey8Largest = 127;
 
 // A tile: `queries` queries against one super-block of `words` * 64 keys, 65536 at most.
 struct SparseTile {
@@ -53,6 +54,11 @@ struct SparseTile {
   const float* query_factor;  // [queries]: integer products times this are scores
   const std::int16_t* key16;
   const std::int16_t* value16;  // as quantize_values stores them
+  // Keys and queries in 8 bits, for scores8.
+  int d8;  // components of a row, padded
+  const std::int8_t* query8;
+  const float* query_offset;  // [queries]: added to the integer products first
+  const std::uint8_t* key8;   // as quantize_keys8 stores them
 
   // What belongs to a query begins at offset[query] in list and score, a multiple of kSparseGroup.
   std::ptrdiff_t* offset;  // [queries]
@@ -105,6 +111,12 @@ struct SparseKernels {
   void (*scores16)(const SparseTile& tile);
   void (*softmax16)(const SparseTile& tile);
   void (*values16)(const SparseTile& tile);
+  // Scores from 8 bits, and their rows of `padded` bytes, a multiple of 32; null: the target has no
+  // instructions for them. Components of keys are at most kKey8Largest after scaling.
+  void (*scores8)(const SparseTile& tile);
+  void (*quantize_keys8)(const SparseRows& rows, int padded, std::uint8_t* to);
+  void (*quantize_queries8)(const float* rows, int count, int d, int padded, std::int8_t* to,
+                            float* factor, float* offset);
   // What the padded d_v of the rows of 16-bit values is a multiple of.
   int value_multiple16;
   SparseExtent (*extent)(const SparseRows& rows);  // before scaling

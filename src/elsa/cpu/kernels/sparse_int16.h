@@ -107,12 +107,13 @@ ELSA_INLINE __m256i AddIntQuarters(__m256i a, __m256i b) {
   return _mm256_add_epi32(_mm256_blend_epi32(a, b, 0xcc), _mm256_castps_si256(cross));
 }
 
+// The eight sums of part(0) to part(7) times factor, plus offset, to (or added to) `scores`.
 template <bool kAdd, typename PartAt>
-ELSA_INLINE void ReduceInt8(const PartAt& part, float factor, float* scores) {
+ELSA_INLINE void ReduceEight(const PartAt& part, float factor, float offset, float* scores) {
   const __m256i a = AddIntQuarters(AddIntHalves(part(0), part(4)), AddIntHalves(part(1), part(5)));
   const __m256i b = AddIntQuarters(AddIntHalves(part(2), part(6)), AddIntHalves(part(3), part(7)));
-  const __m256 sums =
-      _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_hadd_epi32(a, b)), _mm256_set1_ps(factor));
+  const __m256 sums = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_hadd_epi32(a, b)),
+                                      _mm256_set1_ps(factor), _mm256_set1_ps(offset));
   _mm256_storeu_ps(scores, kAdd ? _mm256_add_ps(sums, _mm256_loadu_ps(scores)) : sums);
 }
 
@@ -128,7 +129,7 @@ ELSA_INLINE PairSums AddScoreProducts(PairSums sums, I16 a, I16 b) {
 ELSA_INLINE PairSums FirstScoreProducts(I16 a, I16 b) { return AddPairProducts(I32{}, a, b); }
 
 template <bool kAdd, typename PartAt>
-ELSA_INLINE void ReduceInt8(const PartAt& part, float factor, float* scores) {
+ELSA_INLINE void ReduceEight(const PartAt& part, float factor, float offset, float* scores) {
   const auto pair = [&](I32 a, I32 b) {
     return __builtin_shufflevector(a, b, 0, 1, 6, 7) + __builtin_shufflevector(a, b, 2, 3, 4, 5);
   };
@@ -137,7 +138,7 @@ ELSA_INLINE void ReduceInt8(const PartAt& part, float factor, float* scores) {
     const I32 b = pair(part(half + 2), part(half + 3));
     const I32 whole =
         __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
-    F32 sums = ToFloat(whole) * Splat(factor);
+    F32 sums = ToFloat(whole) * Splat(factor) + Splat(offset);
     if (kAdd) sums += Load(scores + half);
     Store(scores + half, sums);
   }
@@ -160,7 +161,7 @@ ELSA_INLINE void ScoreGroups16(const std::int16_t* query, const std::int16_t* ke
       }
       return sums;
     };
-    ReduceInt8<kAdd>(part, factor, scores + j);
+    ReduceEight<kAdd>(part, factor, 0, scores + j);
   }
 }
 
