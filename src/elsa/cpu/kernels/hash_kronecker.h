@@ -72,10 +72,9 @@ ELSA_INLINE F32 ApplyLast(const FactorColumns<1>& factor, F32 x) {
 ELSA_INLINE void ApplyMiddle(const FactorColumns<4>& factor, F32* x) {
 #if defined(__AVX512F__)
   const __m512 y = (__m512)x[0];
-  x[0] =
-      WeighFour(factor.weight[0], (F32)_mm512_shuffle_f32x4(y, y, 0x00),
-                (F32)_mm512_shuffle_f32x4(y, y, 0x55), (F32)_mm512_shuffle_f32x4(y, y, 0xaa),
-                (F32)_mm512_shuffle_f32x4(y, y, 0xff));
+  x[0] = WeighFour(factor.weight[0], (F32)_mm512_shuffle_f32x4(y, y, 0x00),
+                   (F32)_mm512_shuffle_f32x4(y, y, 0x55), (F32)_mm512_shuffle_f32x4(y, y, 0xaa),
+                   (F32)_mm512_shuffle_f32x4(y, y, 0xff));
 #else
   const __m256 y = (__m256)x[0];
   const __m256 z = (__m256)x[1];
@@ -132,7 +131,8 @@ void KroneckerRowsOf(const HashView& hash, const RowsView& rows, const float* or
     std::uint64_t signs = 0;
     for (int b = 0; b < kBlock; ++b) {
       for (int r = 0; r < 4; ++r) {
-        const F32 y = WeighFour(first[r], x[b], x[b + kBlock], x[b + 2 * kBlock], x[b + 3 * kBlock]);
+        const F32 y =
+            WeighFour(first[r], x[b], x[b + kBlock], x[b + 2 * kBlock], x[b + 3 * kBlock]);
         signs |= NotNegative(y) << (16 * r + kLanes * b);
       }
     }

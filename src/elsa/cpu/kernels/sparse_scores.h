@@ -146,7 +146,7 @@ class BlockPrefetch {
   std::size_t part_ = 0;
 };
 
-template <int kD>  // 0: any
+template <int kD>                      // 0: any
 void ScoreSweep(const SparseTile t) {  // a copy: nothing that is stored can alias it
   const int stride = t.words + 1;
   for (int word = 0; word < t.words; word += t.key_block) {
