@@ -70,8 +70,8 @@ def attention(
             bit by bit, "sim" the same with candidates in the order of its clock
             (`Accelerator.attention` also returns the cycles).
         accelerator: the machine of "fixed" and "sim"; by default the paper's.
-        precision: of "cpu": "float32", "16bit" (K, V and weights) or "int8" (leave to compute
-            scores from 8 bits; so far as "16bit").
+        precision: of "cpu": "float32", "16bit" (K, V and weights) or "int8" (also scores from 8
+            bits, where the processor multiplies them).
             "auto" is float32 for float32 tensors and 16bit for 16-bit ones. Never changes which
             keys are kept.
         select: of "cpu": "auto" computes a head exactly where that is as fast as its selection,

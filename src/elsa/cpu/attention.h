@@ -25,7 +25,7 @@ enum class Precision {
   kFloat32,  // products and sums in binary32: 1e-6
   kBits16,   // K, V and weights in 16 bits (fixed point, or bfloat16 where the target multiplies it
              // at full rate), sums in binary32: 4e-3
-  kInt8,     // leave to compute scores from 8 bits: 1.5e-2. So far computed as kBits16
+  kInt8,     // as kBits16, and scores from 8 bits where the target multiplies them: 1.5e-2
 };
 std::string_view Name(Precision precision);  // "auto" "float32" "16bit" "int8"
 // Errors: kInvalidArgument naming the valid words.
