@@ -5,19 +5,21 @@
 namespace elsa::cpu {
 namespace {
 
-// Cycles on a Zen 3 (AVX2), one thread beside busy ones, with d = d_v = 64 and k = 64, so that the
-// ratios of docs/performance.md come out for n = 128 to 2048. Only their ratios matter; on Zen 4
+// Cycles of an exact pair on a Zen 3 (AVX2) are called 10, with d = d_v = 64 and k = 64; the rest
+// is fitted to times of n = 64 to 2048 in the same run, one thread. Only ratios matter; on Zen 4
 // and Intel candidates cost somewhat less of a pair of the exact mode.
 struct Costs {
-  double exact_pair = 10;    // a pair of the exact mode
-  double filter_pair = 1.3;  // decision and list
-  double candidate = 12;     // binary32: score, weight, value
-  double candidate16 = 11;   // 16 bits
-  double row_share = 3;      // of those: what does not go with d
-  double key_row = 500;      // hash, norm, cut-off, rows in 16 bits
-  double query_row = 800;    // hash, packing, result
-  double mean_row = 100;     // the mean row of a query
-  double masked_pair = 2;    // a mask or bias of its own: read by both
+  double exact_pair = 10;        // a pair of the exact mode
+  double filter_pair = 1.5;      // decision and list
+  double candidate = 12;         // binary32: score, weight, value
+  double candidate16 = 10;       // 16 bits, 8 too
+  double row_share = 3;          // of those: what does not go with d
+  double key_row = 260;          // hash, norm, cut-off, packing
+  double query_row = 280;        // hash, packing, result
+  double row32 = 60;             // of either: rows of binary32 are twice as long
+  double mean_row = 90;          // the mean row of a query
+  double causal_mean_row = 450;  // one more key in it for every query
+  double masked_pair = 2;        // a mask or bias of its own: read by both
 };
 constexpr Costs kCosts;
 
@@ -77,8 +79,10 @@ double RelativeCost(const RuleCase& r, double kept_fraction) {
   double pair = masked + filter + (dense + (1 - dense) * kept_fraction) * candidate;
   // A mean per query under masks of their own sums what every query sees.
   if (r.own_masks && r.mean_row) pair += length * kCosts.exact_pair;
-  const double rows = keys * kCosts.key_row / static_cast<double>(r.group) +
-                      queries * (kCosts.query_row + (r.mean_row ? kCosts.mean_row : 0));
+  const double row32 = r.bits16 ? 0 : kCosts.row32;
+  const double mean = !r.mean_row ? 0 : r.visible < 1 ? kCosts.causal_mean_row : kCosts.mean_row;
+  const double rows = keys * (kCosts.key_row + row32) / static_cast<double>(r.group) +
+                      queries * (kCosts.query_row + row32 + mean);
   return (pairs * pair + rows * length) / exact;
 }
 

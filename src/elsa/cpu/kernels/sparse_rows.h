@@ -27,16 +27,35 @@ inline void Pack(const SparseRows& rows, float* to) {
   WithElement(rows.element, [&](auto element) { PackRows<decltype(element)>(rows, to); });
 }
 
+// sum[0, kLanes) += x
+ELSA_INLINE void AddToDoubles(double* sum, F32 x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const __m128 part[2] = {_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1)};
+  for (int i = 0; i < 2; ++i) {
+    const __m256d whole = _mm256_loadu_pd(sum + 4 * i);
+    _mm256_storeu_pd(sum + 4 * i, _mm256_add_pd(whole, _mm256_cvtps_pd(part[i])));
+  }
+#else
+  for (int i = 0; i < kLanes; ++i) sum[i] += static_cast<double>(x[i]);
+#endif
+}
+
 // kRows rows are added in binary32, these sums in double.
 template <typename E, int kRows>
 ELSA_INLINE void AddSomeRows(const SparseRows& r, int first, double* sum) {
   const std::byte* from = r.from + first * r.stride;
-  for (int c = 0; c < r.d; c += kLanes) {
+  int c = 0;
+  for (; c + kLanes <= r.d; c += kLanes) {
+    F32 some = E::Load(from + c * E::kBytes);
+    for (int i = 1; i < kRows; ++i) some += E::Load(from + i * r.stride + c * E::kBytes);
+    AddToDoubles(sum + c, some);
+  }
+  if (c < r.d) {
     F32 some = LoadElements<E>(from + c * E::kBytes, r.d - c);
     for (int i = 1; i < kRows; ++i) {
       some += LoadElements<E>(from + i * r.stride + c * E::kBytes, r.d - c);
     }
-    for (int i = 0; i < kLanes; ++i) sum[c + i] += static_cast<double>(some[i]);
+    AddToDoubles(sum + c, some);
   }
 }
 
