@@ -12,13 +12,14 @@ from elsa_attention.accelerator import Accelerator
 from elsa_attention.engines import Engine, Outcome
 from elsa_attention.hf import attachment
 from elsa_attention.hf.attachment import Attachment, layer_count, require_model
-from elsa_attention.inputs import Inputs, attend_without_padding, skip_padding
+from elsa_attention.inputs import Inputs, attend_without_padding, integer, skip_padding
 from elsa_attention.plan import Plan, require_plan
 from elsa_attention.report import Formats, Report
 from elsa_attention.stats import HeadStats
 
 if TYPE_CHECKING:
     from elsa_attention.hf.backend import Call
+    from elsa_attention.hf.cache import ModelCache
 
 
 class Run(Attachment):
@@ -74,6 +75,25 @@ class Run(Attachment):
         with self._lock:
             self._stats.clear()
             self._formats = self._report = None
+
+    def kv_cache(self, capacity: int = 0) -> ModelCache:
+        """An empty cache for the model's `past_key_values`, whose decoding steps are cheap.
+
+        It holds keys, hashes and norms as they come, so that a step computes what it would with
+        transformers' own cache without hashing all keys again. Keys and values are stored in the
+        model's dtype and computed with in float32. It serves one batch at a time, in this run.
+
+        Args:
+            capacity: tokens to make room for at once; the cache grows as it needs.
+
+        Raises:
+            ValueError: an engine other than cpu, or layers that have no such cache.
+        """
+        if self._engine.name != "cpu":
+            raise ValueError(f"kv_cache: expected engine cpu, got {self._engine.name}")
+        from elsa_attention.hf.cache import ModelCache
+
+        return ModelCache(self._model(), self.plan, integer("capacity", capacity, 0))
 
     def _attend(self, layer: int, call: Call) -> Tensor:
         if self._engine.name == "cpu":
