@@ -234,13 +234,13 @@ def test_masks_may_be_floats():
 
 
 @pytest.mark.parametrize("masked", [None, torch.bool, torch.float32])
-def test_position_biases_are_added(masked):
+def test_position_biases_are_added_to_scaled_scores(masked):
     from elsa_attention.hf.backend import attend
 
     model = build("llama")
     module = model.model.layers[0].self_attn
     q, k, v = (torch.randn(2, heads, 9, 8) for heads in (4, 2, 2))
-    bias = torch.randn(1, 4, 1, 9)
+    words = dict(position_bias=torch.randn(1, 4, 1, 9), scaling=0.5)
     mask = None
     if masked is not None:
         mask = torch.arange(9)[None, None, None] >= torch.tensor([0, 4])[:, None, None, None]
@@ -250,8 +250,8 @@ def test_position_biases_are_added(masked):
         cache = run.kv_cache()
         cache.update(k[:, :, :8], v[:, :, :8], 0)
         keys, values = cache.update(k[:, :, 8:], v[:, :, 8:], 0)
-        expected = attend(module, q[:, :, 8:], k, v, mask, position_bias=bias)[0]
-        got = attend(module, q[:, :, 8:], keys, values, mask, position_bias=bias)[0]
+        expected = attend(module, q[:, :, 8:], k, v, mask, **words)[0]
+        got = attend(module, q[:, :, 8:], keys, values, mask, **words)[0]
     assert torch.allclose(got, expected, atol=1e-5)
 
 
@@ -276,6 +276,9 @@ def test_nothing_else_can_read_the_keys():
     only = 'ModelCache: expected only attn_implementation="elsa" to read cached keys and values'
     with pytest.raises(RuntimeError, match=only):
         steps(model, cache, [step])  # by sdpa, as the run is over
+    cache.layers[0].crop(-1)
+    with ea.applied(model, plan), pytest.raises(RuntimeError, match=only):
+        steps(model, cache, [step])  # by the engine reference
     for read in (
         lambda: rows + 1,
         lambda: rows[:, :, :2],

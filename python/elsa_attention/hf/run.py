@@ -109,7 +109,7 @@ class Run(Attachment):
                     inputs, out, lambda rows, to: self._engine.attend(rows, self.plan, layer, to)
                 )
             if self._collect:
-                self._add(layer, outcome, HeadStats(queries=-padded, empty_queries=-padded))
+                self._add(layer, outcome, padded)
 
         return call.compute(run)
 
@@ -119,15 +119,17 @@ class Run(Attachment):
         out, stats = call.by_cpu(seen, self.plan, layer, options, self._collect)
         if self._collect:
             self._computed = (stats.target, stats.precision)
-            padding = HeadStats(queries=-seen.padded, empty_queries=-seen.padded)
-            self._add(layer, Outcome(stats), padding)
+            self._add(layer, Outcome(stats), seen.padded)
         return out
 
-    def _add(self, layer: int, outcome: Outcome, padding: HeadStats) -> None:
+    def _add(self, layer: int, outcome: Outcome, padded: int) -> None:
+        """Adds the counts of a call; `padded` queries of each head in them were padding."""
+        padding = HeadStats(queries=-padded, empty_queries=-padded)
         with self._lock:
             for head, stats in enumerate(outcome.stats):
-                before = self._stats.get((layer, head), HeadStats())
-                self._stats[layer, head] = before + stats + padding
+                more = stats + padding if padded else stats
+                before = self._stats.get((layer, head))
+                self._stats[layer, head] = more if before is None else before + more
             self._formats = _sum(self._formats, outcome.formats)
             self._report = _sum(self._report, outcome.report)
 
