@@ -100,7 +100,7 @@ class CachedLayer(CacheLayerMixin):
             d_v=value_states.shape[-1],
             batch=batch,
             dtype="float32" if key_states.dtype == torch.float64 else key_states.dtype,
-            capacity=self._capacity,
+            capacity=0 if self.is_sliding else self._capacity,
             plan=self.plan,
             layer=self.layer,
         )
