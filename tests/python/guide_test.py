@@ -20,4 +20,4 @@ def test_the_guide_runs(tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, str(GUIDE), "exec"), names)
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 11 and 0 < names["run"].total.kept_fraction < 1
+    assert len(printed) == 12 and 0 < names["run"].total.kept_fraction < 1

@@ -81,7 +81,7 @@ def attend(
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
     causal = bool(is_causal) and attention_mask is None and query.shape[2] > 1
-    if causal:  # a static cache is longer than what was written to it
+    if causal and not _is_cached(key):  # a static cache is longer than what was written to it
         key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
         if position_bias is not None:
             position_bias = position_bias[..., : query.shape[2]]
@@ -90,6 +90,11 @@ def attend(
     if current is None:
         return call.exact(), None
     return current.attend(module, call), None
+
+
+def _is_cached(key: Tensor) -> bool:
+    """Whether the keys are those of a `ModelCache` (cache.py), which has them and no tensor."""
+    return hasattr(key, "cached_layer")
 
 
 class Call:
@@ -147,6 +152,8 @@ class Call:
         """
         query, key, value, _, bias = self.tensors
         mask = seen.mask
+        if _is_cached(key):
+            return self._by_cache(plan, layer, options, count)
         if mask is not None and bias is not None and mask.is_floating_point():
             mask, bias = None, mask + bias
         report: Any = NotImplemented
@@ -178,6 +185,21 @@ class Call:
             stats = cpu.attend(inputs, plan, layer, out, options)
 
         return self.compute(run), stats
+
+    def _by_cache(
+        self, plan: Plan | None, layer: int, options: tuple[int, str, str], count: bool
+    ) -> tuple[Tensor, CallStats]:
+        """By the cache that the keys stand for."""
+        query, key, _, mask, bias = self.tensors
+        if mask is None or bias is None:
+            mask = bias if mask is None else mask
+        elif mask.is_floating_point():
+            mask = mask + bias
+        else:
+            mask = bias.where(mask, float("-inf"))
+        return key.cached_layer.attend(
+            query, key, mask, self.causal, self.scale, plan, layer, options, count
+        )
 
     def exact(self) -> Tensor:
         """Exact attention, [batch, n_q, heads, d_v]: by the CPU engine as far as it goes."""

@@ -12,13 +12,14 @@ from elsa_attention.accelerator import Accelerator
 from elsa_attention.engines import Engine, Outcome
 from elsa_attention.hf import attachment
 from elsa_attention.hf.attachment import Attachment, layer_count, require_model
-from elsa_attention.inputs import Inputs, attend_without_padding, skip_padding
+from elsa_attention.inputs import Inputs, attend_without_padding, integer, skip_padding
 from elsa_attention.plan import Plan, require_plan
 from elsa_attention.report import Formats, Report
 from elsa_attention.stats import HeadStats
 
 if TYPE_CHECKING:
     from elsa_attention.hf.backend import Call
+    from elsa_attention.hf.cache import ModelCache
 
 
 class Run(Attachment):
@@ -75,6 +76,25 @@ class Run(Attachment):
             self._stats.clear()
             self._formats = self._report = None
 
+    def kv_cache(self, capacity: int = 0) -> ModelCache:
+        """An empty cache for the model's `past_key_values`, whose decoding steps are cheap.
+
+        It holds keys, hashes and norms as they come, so that a step computes what it would with
+        transformers' own cache without hashing all keys again. Keys and values are stored in the
+        model's dtype and computed with in float32. It serves one batch at a time, in this run.
+
+        Args:
+            capacity: tokens to make room for at once; the cache grows as it needs.
+
+        Raises:
+            ValueError: an engine other than cpu, or layers that have no such cache.
+        """
+        if self._engine.name != "cpu":
+            raise ValueError(f"kv_cache: expected engine cpu, got {self._engine.name}")
+        from elsa_attention.hf.cache import ModelCache
+
+        return ModelCache(self._model(), self.plan, integer("capacity", capacity, 0))
+
     def _attend(self, layer: int, call: Call) -> Tensor:
         if self._engine.name == "cpu":
             return self._attend_by_cpu(layer, call)
@@ -89,7 +109,7 @@ class Run(Attachment):
                     inputs, out, lambda rows, to: self._engine.attend(rows, self.plan, layer, to)
                 )
             if self._collect:
-                self._add(layer, outcome, HeadStats(queries=-padded, empty_queries=-padded))
+                self._add(layer, outcome, padded)
 
         return call.compute(run)
 
@@ -99,15 +119,17 @@ class Run(Attachment):
         out, stats = call.by_cpu(seen, self.plan, layer, options, self._collect)
         if self._collect:
             self._computed = (stats.target, stats.precision)
-            padding = HeadStats(queries=-seen.padded, empty_queries=-seen.padded)
-            self._add(layer, Outcome(stats), padding)
+            self._add(layer, Outcome(stats), seen.padded)
         return out
 
-    def _add(self, layer: int, outcome: Outcome, padding: HeadStats) -> None:
+    def _add(self, layer: int, outcome: Outcome, padded: int) -> None:
+        """Adds the counts of a call; `padded` queries of each head in them were padding."""
+        padding = HeadStats(queries=-padded, empty_queries=-padded)
         with self._lock:
             for head, stats in enumerate(outcome.stats):
-                before = self._stats.get((layer, head), HeadStats())
-                self._stats[layer, head] = before + stats + padding
+                more = stats + padding if padded else stats
+                before = self._stats.get((layer, head))
+                self._stats[layer, head] = more if before is None else before + more
             self._formats = _sum(self._formats, outcome.formats)
             self._report = _sum(self._report, outcome.report)
 
