@@ -34,13 +34,15 @@ struct FactorColumns {
   static constexpr int kParts = 4 * kStep <= kLanes ? 1 : 4 * kStep / kLanes;
   F32 weight[kParts][4];
 
-  explicit FactorColumns(const HashFactor& factor) {
+  ELSA_INLINE explicit FactorColumns(const HashFactor& factor) {
+    alignas(64) float values[kLanes];
     for (int part = 0; part < kParts; ++part) {
       for (int c = 0; c < 4; ++c) {
+#pragma GCC unroll 16
         for (int e = 0; e < kLanes; ++e) {
-          const int row = (part * kLanes + e) / kStep % 4;
-          weight[part][c][e] = factor.values[row * 4 + c];
+          values[e] = factor.values[(part * kLanes + e) / kStep % 4 * 4 + c];
         }
+        weight[part][c] = Load(values);
       }
     }
   }
