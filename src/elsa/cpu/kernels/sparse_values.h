@@ -21,6 +21,10 @@ ELSA_INLINE void AddValue(const float* row, F32 weight, F32 (&sums)[kVectors]) {
   for (int v = 0; v < kVectors; ++v) sums[v] = Fma(weight, Load(row + v * kLanes), sums[v]);
 }
 
+// Sums that are made side by side, of every second candidate each: with few vectors to a row one
+// chain of additions would be waited for.
+constexpr int Chains(int vectors) { return vectors < 8 ? 2 : 1; }
+
 // Candidates [from, to) of one query; kVectors vectors of the columns.
 template <int kVectors>
 ELSA_INLINE void AddValues(const float* value, std::ptrdiff_t pitch, const std::uint16_t* list,
@@ -35,6 +39,15 @@ ELSA_INLINE void AddValues(const float* value, std::ptrdiff_t pitch, const std::
     AddValue(value + list[j + 1] * pitch, (F32)_mm256_permute_ps(four, 0x55), sums);
     AddValue(value + list[j + 2] * pitch, (F32)_mm256_permute_ps(four, 0xaa), sums);
     AddValue(value + list[j + 3] * pitch, (F32)_mm256_permute_ps(four, 0xff), sums);
+  }
+#else
+  if constexpr (Chains(kVectors) == 2) {
+    F32 second[kVectors] = {};
+    for (; j + 2 <= to; j += 2) {
+      AddValue(value + list[j] * pitch, Splat(weights[j]), sums);
+      AddValue(value + list[j + 1] * pitch, Splat(weights[j + 1]), second);
+    }
+    for (int v = 0; v < kVectors; ++v) sums[v] += second[v];
   }
 #endif
   for (; j < to; ++j) AddValue(value + list[j] * pitch, Splat(weights[j]), sums);
