@@ -71,6 +71,7 @@ class DecodeGroup {
   void ForVisible(const Query& q, const F& f) const;
   void UseCutOffs();
   Path PathBeforeFilter();
+  double PickedRow() const;
   void TestEstimates(Query& q);
   void KeepAlways(Query& q);
   void KeepLargest(Query& q);
