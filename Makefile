@@ -12,6 +12,14 @@ PACKAGE_SOURCES := $(shell find src python tools cmake configs data -type f -not
                      -not -path '*/__pycache__/*' 2>/dev/null) \
                    CMakeLists.txt layers.txt pyproject.toml README.md LICENSE
 
+# The CLI, the tests and the package are built from the same sources with the same flags: a compiler
+# cache compiles them once. It looks at the compiler's name too. Looked for when a recipe runs, as
+# the first ones may install it.
+export CXX
+export CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
+export CCACHE_BASEDIR ?= $(CURDIR)
+export CCACHE_NOHASHDIR ?= 1
+
 # ctest of a preset into a log: the closing lines if it is green, all of it if not.
 run_ctest = ctest --preset $(1) -j 2 > $(2) 2>&1 || { cat $(2); exit 1; }; tail -n 8 $(2)
 
