@@ -28,6 +28,7 @@ struct Scratch {
   Buffer list;
   Buffer start;
   Buffer score;
+  Buffer weights;
   Buffer largest;
   Buffer sum;
   Buffer out;
@@ -126,6 +127,7 @@ class Tile {
     tile_.list = scratch_.list.Get<std::uint16_t>(room);
     tile_.start = scratch_.start.Get<std::uint16_t>(count_ * (super_block / 64 + 1));
     tile_.score = scratch_.score.Get<float>(room);
+    tile_.weights = scratch_.weights.Get<float>(count_);
     tile_.largest = scratch_.largest.Get<float>(count_);
     tile_.sum = scratch_.sum.Get<float>(count_);
     tile_.out = scratch_.out.Get<float>(count_ * tile_.d_v);

@@ -34,6 +34,9 @@ inline constexpr float kRowLargest = 32767;
 inline constexpr float kWeightOne = 16384;
 inline constexpr float kValueLargest = 4095;
 inline constexpr int kWeightsAtOnce = 32;
+// Weights that sum to less, of 32768 keys at most, which rounding may raise by half a unit each, do
+// not exceed that many whole ones.
+inline constexpr float kSafeWeights = 31;
 inline constexpr float kKey8Largest = 127;
 
 // A tile: `queries` queries against one super-block of `words` * 64 keys, 65536 at most.
@@ -65,6 +68,7 @@ struct SparseTile {
   std::uint16_t* list;     // candidates, counted from the start of the super-block
   std::uint16_t* start;    // [queries][words + 1]: where in its list each word's keys begin
   float* score;            // scores, then weights
+  float* weights;          // [queries]: the sum of a query's weights in this super-block
   // Running softmax of each query, over the super-blocks so far: largest score, sum of weights
   // relative to it, weighted sum of values [queries][d_v].
   float* largest;

@@ -3,7 +3,7 @@
 //
 // Keys have one scale per head, queries one each, so that norms are bounded: by Cauchy-Schwarz no
 // sum of products can overflow 32 bits. Weights are relative to the largest and
-// have 14 bits, values 12: 32 of their products fit, then sums go on in binary32.
+// have 14 bits, values 12: 32 products of the largest fit, then sums go on in binary32.
 #ifndef ELSA_CPU_KERNELS_SPARSE_INT16_H_
 #define ELSA_CPU_KERNELS_SPARSE_INT16_H_
 
@@ -297,8 +297,9 @@ void ValueSweep16(const SparseTile t) {
       const int to = (start[end] + 1) & ~1;
       const std::uint16_t* list = t.list + t.offset[i];
       const auto* weights = reinterpret_cast<const std::int16_t*>(t.score + t.offset[i]);
-      for (int first = from; first < to; first += kWeightsAtOnce) {
-        const int last = first + kWeightsAtOnce < to ? first + kWeightsAtOnce : to;
+      const int step = t.weights[i] < kSafeWeights ? to - from : kWeightsAtOnce;
+      for (int first = from; first < to; first += step) {
+        const int last = first + step < to ? first + step : to;
         for (int c = 0; c < d_v; c += 2 * kVectors * kLanes) {
           AddValues16<kVectors>(t.value16 + c, d_v, list, weights, first, last, out + c);
         }

@@ -86,6 +86,7 @@ ELSA_INLINE void SoftmaxSweep(const SparseTile t, const ToWeights& weights) {
     const float before = t.largest[i];
     const float largest = Largest(scores, *count, before);
     const float sum = weights(scores, *count, largest);
+    t.weights[i] = sum;
     t.largest[i] = largest;
     if (t.sum[i] == 0) {  // nothing to shrink
       t.sum[i] = sum;
