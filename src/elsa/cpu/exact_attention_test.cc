@@ -535,6 +535,25 @@ TEST(ExactAttention, HugeScoresPickTheLargest) {
   }
 }
 
+// Hidden keys share vectors with seen ones; their weights would be 2^231 and more.
+TEST(ExactAttention, HugeScoresOfHiddenKeysChangeNothing) {
+  Problem p = reference::RandomProblem({1, 1, 1, 40, 40, 4, 4}, 12);
+  for (float& x : p.query.values) x = 1;
+  for (std::int64_t j = 0; j < 40; ++j) {
+    for (std::int64_t c = 0; c < 4; ++c) p.key(0, 0, j, c) = 40.0f * static_cast<float>(j);
+  }
+  p.scale = 1;
+  p.causal = true;
+  for (Target target : RunningTargets()) {
+    const Result r = Attended(p, {}, target);
+    for (std::int64_t i = 0; i < 40; ++i) {
+      for (std::int64_t c = 0; c < 4; ++c) {
+        EXPECT_EQ(r.out.At(0, 0, i, c), p.value(0, 0, i, c)) << "query " << i << Name(target);
+      }
+    }
+  }
+}
+
 TEST(ExactAttention, InfiniteScoresAreAsInAPlainSoftmax) {
   Problem p = reference::RandomProblem({1, 1, 1, 4, 20, 2, 3}, 9);
   p.query(0, 0, 1, 0) = p.query(0, 0, 2, 0) = 1;
