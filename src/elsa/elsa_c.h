@@ -227,8 +227,9 @@ typedef struct elsa_attend_options {
   elsa_precision precision;
   elsa_select select;
   const char* target;              /* NULL: elsa_selected_target() */
-  elsa_mutable_tensor log_sum_exp; /* optional float32 [batch, heads, n_q, 1]: log of the sum of
-                                      exp(score); -infinity where a query sees no key */
+  elsa_mutable_tensor log_sum_exp; /* optional float32 [batch, heads, n_q, 1], apart from out and
+                                      the inputs: log of the sum of exp(score); -infinity where a
+                                      query sees no key */
 } elsa_attend_options;
 
 static inline elsa_attend_options elsa_attend_options_init(void) {

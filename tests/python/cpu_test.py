@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import elsa_attention as ea
+from elsa_attention import _core
 
 torch = pytest.importorskip("torch")
 from attention_test import Q, in_double, learned, qkv, random_case  # noqa: E402
+from elsa_attention import torch_ops  # noqa: E402, F401 (defines torch.ops.elsa)
 
 # Relative L2 error of the output per precision (src/elsa/cpu/attention.h), times 4 for inputs that
 # are not its random normal rows; torch.finfo.eps where the result itself is rounded to 16 bits.
@@ -242,6 +244,43 @@ def test_what_makes_no_sense_is_refused(change, error, what):
     with pytest.raises(error, match=what) as caught:
         ea.attention(**{**dict(query=Q, key=Q, value=Q, engine="cpu"), **change})
     assert "\n" not in str(caught.value)
+
+
+def test_outputs_that_overlap_are_refused():
+    def attend(out, sums=None, mask=None):
+        _core.cpu_attention(
+            q, k, v, mask, None, (), (), None, False, False, None, 0, out, sums, 1,
+            "auto", "auto", False,
+        )  # fmt: skip
+
+    q, k, v = (np.ones((1, 2, 3, 4), np.float32) for _ in range(3))
+    out, sums = np.empty_like(q), np.empty((1, 2, 3), np.float32)
+    attend(out, sums)
+    assert (out == 1).all() and np.allclose(sums, np.log(3) + 2)
+    twice = np.lib.stride_tricks.as_strided(sums, sums.shape, (24, 4, 4))
+    for (to, of, mask), what in [
+        ((q, None, None), "out: expected memory apart from the inputs, got .* with query"),
+        ((out, None, out.view(bool).reshape(-1)[:18].reshape(1, 2, 3, 3)), "out: .* with mask"),
+        ((out, None, out.reshape(-1)[:18].reshape(1, 2, 3, 3)), "out: .* with bias"),
+        ((out, v[..., 0], None), "log_sum_exp: expected memory apart .* with value"),
+        ((out, out[..., 0], None), "log_sum_exp: .* and out, got an overlap with out"),
+        ((out, twice, None), "log_sum_exp: expected elements that do not overlap"),
+    ]:
+        with pytest.raises(ValueError, match=what) as caught:
+            attend(to, of, mask)
+        assert "\n" not in str(caught.value)
+
+
+def test_results_have_memory_of_their_own():
+    """Also where the query's does not suffice: one row, seen as many."""
+    q, k, v = (torch.from_numpy(x) for x in qkv())
+    row = q[:, :, :1].expand(q.shape)
+    want = cpu(row.contiguous(), k, v)
+    out, sums = cpu(row, k, v, return_log_sum_exp=True)
+    assert torch.equal(out, want)
+    assert torch.equal(torch.ops.elsa.attention(row, k, v), want)
+    memory = [x.untyped_storage().data_ptr() for x in (row, k, v, out, sums)]
+    assert len(set(memory)) == 5
 
 
 def test_an_accelerator_is_refused():

@@ -167,3 +167,19 @@ def test_bad_input_is_refused_and_changes_nothing():
     with pytest.raises(RuntimeError, match="KvCache.append: expected inference only"):
         cache.append(wanted, torch.from_numpy(v))
     assert len(cache) == 6 and cache.batch == 2
+
+
+def test_outputs_that_overlap_are_refused():
+    q, k, v = qkv(n=6)
+    cache = filled(k, v)._native
+    mask = np.ones((*q.shape[:3], 6), bool)
+    out, sums = np.empty_like(q), np.empty(q.shape[:3], np.float32)
+    options = (1, "auto", False, False)
+    cache.attend(q, mask, None, None, True, out, sums, *options)
+    for (to, of), what in [
+        ((q, sums), "out: expected memory apart from the inputs, got an overlap with query"),
+        ((out, q[..., 0]), "log_sum_exp: expected memory apart .* with query"),
+        ((out, out[..., 0]), "log_sum_exp: .* and out, got an overlap with out"),
+    ]:
+        with pytest.raises(ValueError, match=what):
+            cache.attend(q, mask, None, None, True, to, of, *options)

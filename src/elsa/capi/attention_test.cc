@@ -264,6 +264,45 @@ TEST(CAttendErrors, TensorsThatDoNotFit) {
         {"bias"});
 }
 
+TEST(CAttendErrors, OutputsThatOverlap) {
+  const auto fails = [](auto change, std::initializer_list<std::string_view> words) {
+    Call call;
+    change(call);
+    ExpectFailure(call.Run(), ELSA_INVALID_ARGUMENT, words);
+  };
+  const auto sums = [](const void* at) {
+    return elsa_mutable_tensor_packed(const_cast<void*>(at), ELSA_FLOAT32, 1, 2, 3, 1);
+  };
+  fails([](Call& c) { c.inputs.mask = elsa_tensor_packed(c.out.data, ELSA_BOOL, 1, 2, 3, 5); },
+        {"out", "overlap with mask"});
+  fails([](Call& c) { c.inputs.bias = elsa_tensor_packed(c.out.data, ELSA_FLOAT32, 1, 2, 3, 5); },
+        {"out", "overlap with bias"});
+  std::vector<std::int64_t> lengths(24, 1);
+  fails(
+      [&](Call& c) {
+        c.inputs.key_lengths = lengths.data();
+        c.out.data = lengths.data();
+      },
+      {"out", "overlap with key_lengths"});
+  fails([&](Call& c) { c.options.log_sum_exp = sums(c.out.data); },
+        {"log_sum_exp", "overlap with out"});
+  fails([&](Call& c) { c.options.log_sum_exp = sums(c.inputs.value.data); },
+        {"log_sum_exp", "overlap with value"});
+  fails(
+      [&](Call& c) {
+        c.inputs.query_lengths = lengths.data();
+        c.options.log_sum_exp = sums(lengths.data());
+      },
+      {"log_sum_exp", "overlap with query_lengths"});
+  float value[6];
+  fails(
+      [&](Call& c) {
+        c.options.log_sum_exp = sums(value);
+        c.options.log_sum_exp.stride[1] = 2;
+      },
+      {"log_sum_exp", "elements that do not overlap"});
+}
+
 TEST(CAttendErrors, OptionsThatMakeNoSense) {
   const auto fails = [](auto change, std::initializer_list<std::string_view> words) {
     Call call;

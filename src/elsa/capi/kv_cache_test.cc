@@ -236,6 +236,15 @@ TEST(CKvCacheErrors, AFailedCallChangesNothing) {
   ExpectFailure(elsa_kv_cache_attend(cache.get(), &query, &to, &options, nullptr),
                 ELSA_INVALID_ARGUMENT, {"target", "avx1024"});
   options = elsa_decode_options_init();
+  options.log_sum_exp = to;
+  options.log_sum_exp.shape[3] = 1;
+  ExpectFailure(elsa_kv_cache_attend(cache.get(), &query, &to, &options, nullptr),
+                ELSA_INVALID_ARGUMENT, {"log_sum_exp", "overlap with out"});
+  options = elsa_decode_options_init();
+  options.mask = elsa_tensor_packed(to.data, ELSA_BOOL, p.query.shape[0], p.query.shape[1], 1, 40);
+  ExpectFailure(elsa_kv_cache_attend(cache.get(), &query, &to, &options, nullptr),
+                ELSA_INVALID_ARGUMENT, {"out", "overlap with mask"});
+  options = elsa_decode_options_init();
   options.struct_size = 1;
   ExpectFailure(elsa_kv_cache_attend(cache.get(), &query, &to, &options, nullptr),
                 ELSA_INVALID_ARGUMENT, {"struct_size"});

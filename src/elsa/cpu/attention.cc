@@ -17,13 +17,6 @@ Precision Resolve(Precision asked, DType dtype) {
   return dtype == DType::kF32 ? Precision::kFloat32 : Precision::kBits16;
 }
 
-void RequireLogSumExp(const Inputs& inputs, const View<float, 3>& log_sum_exp) {
-  if (!log_sum_exp) return;
-  const std::array<std::int64_t, 3> expected{inputs.batch(), inputs.heads(), inputs.query.shape[2]};
-  if (log_sum_exp.shape == expected) return;
-  throw Error(ErrorCode::kInvalidArgument, "log_sum_exp: expected shape [batch, heads, n_q]");
-}
-
 // Counts of an exactly computed head: every visible key is kept.
 void CountExact(const Inputs& inputs, const HeadItem& item, HeadReport& report) {
   reference::HeadStats& stats = report.stats;
@@ -88,9 +81,8 @@ HeadReport& HeadReport::operator+=(const HeadReport& other) {
 
 Report Attend(const Inputs& inputs, const Plan* plan, std::int64_t layer, const MutableTensor& out,
               const AttendOptions& options) {
-  ValidateInputs(inputs, out);
+  ValidateInputs(inputs, out, options.log_sum_exp);
   if (plan != nullptr) ValidatePlanFits(*plan, layer, inputs);
-  RequireLogSumExp(inputs, options.log_sum_exp);
   const Target target = options.target.value_or(SelectedTarget());
   const Precision precision = Resolve(options.precision, inputs.query.dtype);
   Executor& executor = options.executor != nullptr ? *options.executor : DefaultExecutor();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "elsa/cpu/attention.h"
+#include "elsa/cpu/testing.h"
 #include "elsa/reference/selection.h"
 #include "elsa/reference/similarity.h"
 #include "elsa/reference/testing.h"
@@ -144,8 +145,9 @@ void Share(reference::Tensor<T>& tensor) {
 
 }  // namespace random_case_internal
 
-// Any shape, any option. `most_keys` bounds the work.
-inline RandomCase MakeRandomCase(std::uint64_t seed, std::int64_t most_keys) {
+// Any shape, any option. `most_keys` bounds the work where `lengths` leaves a length open.
+inline RandomCase MakeRandomCase(std::uint64_t seed, std::int64_t most_keys,
+                                 const Lengths& lengths = {}) {
   using random_case_internal::Pick;
   Random random(seed);
   const auto chance = [&](double p) { return random.Uniform() < p; };
@@ -158,9 +160,11 @@ inline RandomCase MakeRandomCase(std::uint64_t seed, std::int64_t most_keys) {
   const auto length = [&] {
     return std::min(most_keys, Pick(random, {1, 2, 7, 31, 63, 64, 65, 100, 129, 200, 1000}));
   };
-  s.keys = length();
-  s.queries = chance(0.7) ? s.keys : length();
-  s.d = chance(0.6) ? Pick(random, {32, 64, 80, 96, 128})
+  const std::int64_t keys = length();
+  s.keys = lengths.keys > 0 ? lengths.keys : keys;
+  s.queries = chance(0.7) ? keys : length();
+  if (lengths.queries > 0) s.queries = lengths.queries;
+  s.d = chance(0.6) ? Pick(random, {1, 32, 64, 64, 80, 96, 128, 256})
                     : 1 + static_cast<std::int64_t>(random.Below(chance(0.2) ? 256 : 100));
   s.d_v = chance(0.6) ? s.d : 1 + static_cast<std::int64_t>(random.Below(chance(0.2) ? 256 : 140));
   reference::Problem p = reference::RandomProblem(s, random.Next());

@@ -229,10 +229,19 @@ Expected Oracle(const Problem& p, const Handover& s, std::int64_t b, std::int64_
   return e;
 }
 
+// The rows to look at: all; of many, some at every position of a tile of 24, and the last one.
+std::vector<std::int64_t> SomeRows(std::int64_t queries) {
+  std::vector<std::int64_t> rows;
+  const std::int64_t step = queries > 300 ? 19 : 1;
+  for (std::int64_t i = 0; i < queries; i += step) rows.push_back(i);
+  if (queries > 0 && rows.back() != queries - 1) rows.push_back(queries - 1);
+  return rows;
+}
+
 ::testing::AssertionResult Close(const Problem& p, const Handover& s, const Result& r) {
   for (std::int64_t b = 0; b < p.query.shape[0]; ++b) {
     for (std::int64_t h = 0; h < p.query.shape[1]; ++h) {
-      for (std::int64_t i = 0; i < p.query.shape[2]; ++i) {
+      for (const std::int64_t i : SomeRows(p.query.shape[2])) {
         const Expected e = Oracle(p, s, b, h, i);
         const auto where = [&] {
           return " at batch " + std::to_string(b) + " head " + std::to_string(h) + " query " +
@@ -260,8 +269,8 @@ struct Drawn {
   std::string text;
 };
 
-// A problem with a bit of everything, small enough for an oracle.
-Drawn Draw(std::uint64_t seed) {
+// A problem with a bit of everything, small enough for an oracle where `lengths` leaves it open.
+Drawn Draw(std::uint64_t seed, const Lengths& lengths) {
   Random random(seed);
   const auto one_of = [&](auto... values) {
     const std::int64_t all[] = {static_cast<std::int64_t>(values)...};
@@ -274,8 +283,13 @@ Drawn Draw(std::uint64_t seed) {
   shape.heads = shape.kv_heads * one_of(1, 1, 2, 3);
   shape.queries = one_of(0, 1, 2, 3, 7, 12, 13, 25, 63, random.Below(60));
   shape.keys = one_of(0, 1, 2, 7, 8, 16, 17, 33, 63, 65, random.Below(90), 256 + random.Below(30));
-  shape.d = one_of(1, 2, 3, 8, 13, 16, 32, 64, 80, 1 + random.Below(100));
-  shape.d_v = chance(0.5) ? shape.d : one_of(1, 5, 8, 9, 16, 17, 24, 40, 64, 1 + random.Below(70));
+  if (lengths.queries > 0) shape.queries = lengths.queries;
+  if (lengths.keys > 0) shape.keys = lengths.keys;
+  shape.d = one_of(1, 2, 3, 8, 13, 16, 32, 64, 80, 128, 256, 1 + random.Below(100),
+                   1 + random.Below(256));
+  shape.d_v = chance(0.5) ? shape.d
+                          : one_of(1, 5, 8, 9, 16, 17, 24, 40, 64, 256, 1 + random.Below(70),
+                                   1 + random.Below(256));
   Drawn drawn{reference::RandomProblem(shape, random.Next()), {}, {}};
   Problem& p = drawn.problem;
   Handover& s = drawn.setup;
@@ -315,12 +329,30 @@ Drawn Draw(std::uint64_t seed) {
 }
 
 TEST(ExactAttention, IsWithinTheBoundOfTheOracleForRandomProblems) {
-  for (int seed = 1; seed <= Rounds(1500, 100); ++seed) {
-    const Drawn drawn = Draw(seed);
+  MetLengths met;
+  for (int round = 0; round < Rounds(2000, 100); ++round) {
+    const Drawn drawn = Draw(1 + round, LengthsOf(round));
+    met.Add(drawn.problem.query.shape[2], drawn.problem.key.shape[2]);
     for (Target target : RunningTargets()) {
       const Result r = Attended(drawn.problem, drawn.setup, target);
       ASSERT_TRUE(Close(drawn.problem, drawn.setup, r)) << drawn.text << " on " << Name(target);
     }
+  }
+  met.ExpectNamedOnes();
+}
+
+TEST(ExactAttention, TheBoundTellsAHiddenKeyAndAnotherScaleApart) {
+  for (const std::int64_t n : kNamedLengths) {
+    if (n == 1) continue;  // one key has the weight 1 at any scale
+    const Problem p = reference::RandomProblem({1, 1, 1, n, n, 64, 64}, n);
+    const Result r = Attended(p, {}, RunningTargets().back());
+    ASSERT_TRUE(Close(p, {}, r)) << n;
+    Problem scaled = p;
+    scaled.scale *= 1.001;
+    EXPECT_FALSE(Close(scaled, {}, r)) << n;
+    Problem hidden = p;
+    hidden.key_lengths = {n - 1};
+    EXPECT_FALSE(Close(hidden, {}, r)) << n;
   }
 }
 
@@ -498,6 +530,25 @@ TEST(ExactAttention, HugeScoresPickTheLargest) {
       const Result r = Attended(q, {}, target);
       for (std::int64_t c = 0; c < 4; ++c) {
         EXPECT_EQ(r.out.At(0, 0, 1, c), q.value(0, 0, winner, c)) << Name(target);
+      }
+    }
+  }
+}
+
+// Hidden keys share vectors with seen ones; their weights would be 2^231 and more.
+TEST(ExactAttention, HugeScoresOfHiddenKeysChangeNothing) {
+  Problem p = reference::RandomProblem({1, 1, 1, 40, 40, 4, 4}, 12);
+  for (float& x : p.query.values) x = 1;
+  for (std::int64_t j = 0; j < 40; ++j) {
+    for (std::int64_t c = 0; c < 4; ++c) p.key(0, 0, j, c) = 40.0f * static_cast<float>(j);
+  }
+  p.scale = 1;
+  p.causal = true;
+  for (Target target : RunningTargets()) {
+    const Result r = Attended(p, {}, target);
+    for (std::int64_t i = 0; i < 40; ++i) {
+      for (std::int64_t c = 0; c < 4; ++c) {
+        EXPECT_EQ(r.out.At(0, 0, i, c), p.value(0, 0, i, c)) << "query " << i << Name(target);
       }
     }
   }

@@ -1,6 +1,7 @@
 #include "elsa/cpu/inputs.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -58,23 +59,34 @@ void RequireExtents(const char* name, const View4& t) {
   }
 }
 
-// The addresses that a tensor touches: [first, last).
+// The addresses that an argument touches: [first, last).
 struct Range {
   std::uintptr_t first = 0;
   std::uintptr_t last = 0;
 };
 
-template <typename Byte>
-Range RangeOf(const BasicTensor<Byte>& t) {
-  const auto base = reinterpret_cast<std::uintptr_t>(t.data);
+// `size`: bytes of an element.
+Range RangeOf(const void* data, std::int64_t size, const std::array<std::int64_t, 4>& shape,
+              const std::array<std::int64_t, 4>& stride) {
+  const auto base = reinterpret_cast<std::uintptr_t>(data);
   std::int64_t low = 0;
   std::int64_t high = 0;
   for (int i = 0; i < 4; ++i) {
-    if (t.shape[i] == 0) return {};
-    const std::int64_t reach = (t.shape[i] - 1) * t.stride[i];
+    if (shape[i] == 0) return {};
+    const std::int64_t reach = (shape[i] - 1) * stride[i];
     (reach < 0 ? low : high) += reach;
   }
-  return {base + low * SizeOf(t.dtype), base + (high + 1) * SizeOf(t.dtype)};
+  return {base + low * size, base + (high + 1) * size};
+}
+
+template <typename Byte>
+Range RangeOf(const BasicTensor<Byte>& t) {
+  return RangeOf(t.data, SizeOf(t.dtype), t.shape, t.stride);
+}
+
+Range RangeOf(std::span<const std::int64_t> lengths) {
+  return RangeOf(lengths.data(), sizeof(std::int64_t),
+                 {1, 1, 1, static_cast<std::int64_t>(lengths.size())}, {0, 0, 0, 1});
 }
 
 // Whether two elements of an output may share an address: sorted by stride, each dimension must
@@ -93,26 +105,62 @@ bool OverlapsItself(const MutableTensor& t) {
   return false;
 }
 
-void RequireOutput(const Inputs& inputs, const MutableTensor& out) {
+// What an output must not overlap.
+struct Neighbour {
+  const char* name;
+  Range range;  // empty if absent
+};
+
+// The last one is out itself, for the other output.
+std::array<Neighbour, 8> NeighboursOf(const Inputs& inputs, const MutableTensor& out) {
+  const View<const std::uint8_t, 4>& mask = inputs.mask;
+  return {{{"query", RangeOf(inputs.query)},
+           {"key", RangeOf(inputs.key)},
+           {"value", RangeOf(inputs.value)},
+           {"mask", mask ? RangeOf(mask.data, 1, mask.shape, mask.stride) : Range()},
+           {"bias", inputs.bias ? RangeOf(inputs.bias) : Range()},
+           {"query_lengths", RangeOf(inputs.query_lengths)},
+           {"key_lengths", RangeOf(inputs.key_lengths)},
+           {"out", RangeOf(out)}}};
+}
+
+// Refuses an output that is written twice at one address, or where others are read or written.
+void RequireApart(const char* name, const MutableTensor& out, const char* from,
+                  std::span<const Neighbour> neighbours) {
+  if (OverlapsItself(out)) Refuse(name, "elements that do not overlap", "strides that make them");
+  const Range written = RangeOf(out);
+  for (const Neighbour& other : neighbours) {
+    if (written.first >= other.range.last || other.range.first >= written.last) continue;
+    Refuse(name, std::string("memory apart from ") + from,
+           std::string("an overlap with ") + other.name);
+  }
+}
+
+void RequireOut(const Inputs& inputs, const MutableTensor& out) {
   reference::RequireShape(
       "out", out.shape,
       {inputs.batch(), inputs.heads(), inputs.query.shape[2], inputs.value.shape[3]});
   RequireRows("out", out);
-  if (out.dtype != DType::kF32 && out.dtype != inputs.query.dtype) {
-    Refuse("out", "float32 or query's " + std::string(Name(inputs.query.dtype)),
-           std::string(Name(out.dtype)));
-  }
-  if (OverlapsItself(out)) Refuse("out", "elements that do not overlap", "strides that make them");
-  const Range written = RangeOf(out);
-  const auto check = [&](const char* name, const Range& read) {
-    if (written.first < read.last && read.first < written.last) {
-      Refuse("out", "memory apart from the inputs", std::string("an overlap with ") + name);
-    }
-  };
-  check("query", RangeOf(inputs.query));
-  check("key", RangeOf(inputs.key));
-  check("value", RangeOf(inputs.value));
-  if (inputs.bias) check("bias", RangeOf(inputs.bias));
+  if (out.dtype == DType::kF32 || out.dtype == inputs.query.dtype) return;
+  Refuse("out", "float32 or query's " + std::string(Name(inputs.query.dtype)),
+         std::string(Name(out.dtype)));
+}
+
+void RequireOutputs(const Inputs& inputs, const MutableTensor& out,
+                    const View<float, 3>& log_sum_exp) {
+  RequireOut(inputs, out);
+  const std::array<Neighbour, 8> neighbours = NeighboursOf(inputs, out);
+  RequireApart("out", out, "the inputs", std::span(neighbours).first<7>());
+  if (!log_sum_exp) return;
+  const auto& shape = log_sum_exp.shape;
+  const auto& stride = log_sum_exp.stride;
+  const MutableTensor rows(View<float, 4>(log_sum_exp.data, {shape[0], shape[1], shape[2], 1},
+                                          {stride[0], stride[1], stride[2], 1}));
+  RequireExtents("log_sum_exp", rows);
+  reference::RequireShape("log_sum_exp", rows.shape,
+                          {inputs.batch(), inputs.heads(), inputs.query.shape[2], 1});
+  RequireRows("log_sum_exp", rows);
+  RequireApart("log_sum_exp", rows, "the inputs and out", neighbours);
 }
 
 // The same shapes, lengths and scale, for the checks that do not look at data.
@@ -149,7 +197,8 @@ Inputs InputsOf(const reference::AttentionInputs& inputs) {
   return out;
 }
 
-void ValidateInputs(const Inputs& inputs, const MutableTensor& out) {
+void ValidateInputs(const Inputs& inputs, const MutableTensor& out,
+                    const View<float, 3>& log_sum_exp) {
   RequireExtents("query", inputs.query);
   RequireExtents("key", inputs.key);
   RequireExtents("value", inputs.value);
@@ -173,7 +222,7 @@ void ValidateInputs(const Inputs& inputs, const MutableTensor& out) {
     Refuse("causal_offset", "0, or up to " + std::to_string(INT32_MAX) + " if causal",
            std::to_string(inputs.causal_offset));
   }
-  RequireOutput(inputs, out);
+  RequireOutputs(inputs, out, log_sum_exp);
 }
 
 bool Unmasked(const Inputs& inputs, std::int64_t batch, std::int64_t head, std::int64_t query,

@@ -52,11 +52,13 @@ struct Inputs {
 
 Inputs InputsOf(const reference::AttentionInputs& inputs);
 
-// Checks shapes, dtypes, strides, alignment to the element, lengths, scale, and that `out`
-// ([batch, heads, n_q, d_v], float32 or query's dtype, last stride 1) overlaps neither itself nor
-// an input. n = 0 is allowed, d and d_v of 0 or above kMaxD are not. Errors: kInvalidArgument
-// naming the argument, expected and got.
-void ValidateInputs(const Inputs& inputs, const MutableTensor& out);
+// Checks shapes, dtypes, strides, alignment to the element, lengths and scale, of `out` ([batch,
+// heads, n_q, d_v], float32 or query's dtype, last stride 1) and of `log_sum_exp` ([batch, heads,
+// n_q], or null). Outputs must overlap neither themselves, nor each other, nor an input: from its
+// first to its last address, each has its memory alone. n = 0 is allowed, d and d_v of 0 or above
+// kMaxD are not. Errors: kInvalidArgument naming the argument, expected and got.
+void ValidateInputs(const Inputs& inputs, const MutableTensor& out,
+                    const View<float, 3>& log_sum_exp = {});
 
 // How many keys query i of (batch, head) sees: within the length and the causal limit, and not
 // masked. Constant time without masks.

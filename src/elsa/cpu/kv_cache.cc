@@ -42,13 +42,6 @@ void ValidateOptions(const KvCacheOptions& options) {
   RequireRange("dtype", dtype, 0, static_cast<int>(DType::kBf16));
 }
 
-void RequireLogSumExp(const Inputs& inputs, const View<float, 3>& log_sum_exp) {
-  if (!log_sum_exp) return;
-  const std::array<std::int64_t, 3> expected{inputs.batch(), inputs.heads(), inputs.query.shape[2]};
-  if (log_sum_exp.shape == expected) return;
-  throw Error(ErrorCode::kInvalidArgument, "log_sum_exp: expected shape [batch, heads, n_q]");
-}
-
 void RequireRows(const char* name, const Tensor& t, const std::array<std::int64_t, 4>& expected) {
   reference::RequireShape(name, t.shape, expected);
   if (expected[0] * expected[1] * expected[2] == 0) return;
@@ -262,9 +255,8 @@ Report KvCache::Attend(const Tensor& query, const MutableTensor& out,
   inputs.causal_offset = options.causal ? size() - n_q : 0;
   inputs.mask = options.mask;
   inputs.bias = options.bias;
-  ValidateInputs(inputs, out);
+  ValidateInputs(inputs, out, options.log_sum_exp);
   if (s.plan != nullptr) ValidatePlanFits(*s.plan, s.layer, inputs);
-  RequireLogSumExp(inputs, options.log_sum_exp);
   const Target target = options.target.value_or(SelectedTarget());
   const KernelSet& kernels = KernelsOf(target);
   const bool centred = s.plan != nullptr && s.plan->centring != Centring::kOff;

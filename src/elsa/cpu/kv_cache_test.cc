@@ -475,6 +475,14 @@ TEST(KvCache, RefusesWhatMakesNoSenseAndStaysAsItWas) {
       },
       "out");
   refuses([&] { p.cache.Attend(query.view(), to, {.scale = 0}); }, "scale");
+  const View<float, 3> sums(out.values.data() + 15, {1, 2, 1});
+  refuses([&] { p.cache.Attend(query.view(), to, {.log_sum_exp = sums}); }, "overlap with out");
+  const View<float, 3> twice(sums.data + 1, {1, 2, 1}, {0, 0, 0});
+  refuses([&] { p.cache.Attend(query.view(), to, {.log_sum_exp = twice}); }, "log_sum_exp");
+  std::vector<std::uint8_t> mask(64 * sizeof(float), 1);
+  const View<const std::uint8_t, 4> seen(mask.data(), {1, 2, 1, 30});
+  const View<float, 4> onto_mask(reinterpret_cast<float*>(mask.data()), out.shape);
+  refuses([&] { p.cache.Attend(query.view(), onto_mask, {.mask = seen}); }, "overlap with mask");
   const Packed<float> many({1, 2, 31, 16}, 1);
   Packed<float> many_out({1, 2, 31, 8});
   refuses(

@@ -146,14 +146,14 @@ ELSA_INLINE I32 NearestInt(F32 x, F32* nearest) {
   const F32 magic = Splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
   const F32 shifted = x + magic;
   *nearest = shifted - magic;
-  return ((I32)shifted - SplatInt(0x4b400000)) & (x == x);
+  return (I32)((U32)shifted - (U32)SplatInt(0x4b400000)) & (x == x);
 #endif
 }
 
 // 2^x for x <= 0, to 2 units in the last place or so; 0 far below (x <= -127, -infinity too; what
-// is left from -126 on is below 2^-126); NaN stays NaN. Our choice: degree 5 around 0, |error| <
-// 2.5e-7 relative. Several at once hide the latency of the chain, which is longer than schedulers
-// look ahead.
+// is left from -126 on is below 2^-126); NaN stays NaN; any bits for x > 0. Our choice: degree 5
+// around 0, |error| < 2.5e-7 relative. Several at once hide the latency of the chain, which is
+// longer than schedulers look ahead.
 template <int kCount>
 ELSA_INLINE void Exp2(F32 (&x)[kCount]) {
   F32 f[kCount];
@@ -197,7 +197,8 @@ ELSA_INLINE void Exp2(F32 (&x)[kCount]) {
 #if defined(__AVX512F__)
     x[i] = (F32)_mm512_scalef_ps((__m512)p[i], (__m512)whole[i]);
 #else
-    x[i] = (F32)((I32)p[i] + (n[i] << 23));
+    // Unsigned, so that it may wrap: in lanes behind the last key x is anything, above 0 too.
+    x[i] = (F32)((U32)p[i] + ((U32)n[i] << 23));
 #endif
   }
 }
