@@ -374,8 +374,7 @@ void DecodeGroup::Decide() {
   const double read = PickedRow() * static_cast<double>(UnionCount());
   const auto all = static_cast<double>(size_);
   if (read < all) return;
-  // Far from paying: do without the filter for a while.
-  if (read > 1.25 * all) state_.slab(b_, kv_head_).skip = kSkippedCalls;
+  state_.slab(b_, kv_head_).skip = kSkippedCalls;  // do without the filter for a while
   KeepAll(Path::kExactObserved);
 }
 

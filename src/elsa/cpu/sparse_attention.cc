@@ -41,7 +41,6 @@ struct Group {
 struct Member {
   SparseHead head;
   std::size_t group = 0;
-  RuleCase rule_case;
   std::optional<Path> exact;  // why it is not selected
   std::unique_ptr<HeadSelection> selection;
   std::unique_ptr<MeanRows> mean;
@@ -79,7 +78,6 @@ class Wave {
 
   // Adds what was counted to `reports` and the heads to be computed exactly to `left`.
   void Run(std::span<HeadReport> reports, std::vector<HeadItem>& left) {
-    ChooseBefore();
     job_.call.executor.Run(static_cast<std::int64_t>(groups_.size()),
                            [&](std::int64_t group) { Prepare(group); });
     AttendTiles(reports);
@@ -93,35 +91,24 @@ class Wave {
  private:
   bool with_mean() const { return job_.plan.remainder == Remainder::kMean; }
 
-  void ChooseBefore() {
-    if (job_.select == Select::kAlways) return;
-    for (Member& member : members_) {
-      const std::int64_t head = member.head.item.head;
-      member.rule_case = RuleCaseOf(inputs_, job_.plan, member.head.item, job_.bits16);
-      const double expected =
-          job_.plan.calibration.empty() ? 0 : job_.plan.calibration[job_.layer][head].kept_fraction;
-      member.exact = ExactBefore(member.rule_case, expected);
-    }
-  }
-
   // Sketches the keys of a group, decides which of its heads are selected, and packs the rows that
   // they need: one after the other, while the keys are in the caches.
   void Prepare(std::int64_t group) {
     const Call& call = job_.call;
     const Group& of = groups_[group];
-    std::shared_ptr<const KeySketch> sketch;
+    const std::shared_ptr<const KeySketch> sketch =
+        MakeKeySketch(inputs_, job_.plan, job_.hash, of.batch, of.kv_head, call.kernels);
     bool wanted = false;
     for (Member& member : members_) {
-      if (static_cast<std::int64_t>(member.group) != group || member.exact) continue;
-      if (sketch == nullptr) {
-        sketch = MakeKeySketch(inputs_, job_.plan, job_.hash, of.batch, of.kv_head, call.kernels);
-      }
+      if (static_cast<std::int64_t>(member.group) != group) continue;
       const HeadItem& item = member.head.item;
       member.selection = std::make_unique<HeadSelection>(inputs_, job_.plan, job_.layer, item.batch,
                                                          item.head, sketch, call.kernels);
       member.head.selection = member.selection.get();
       const double observed = member.selection->SampleKeptFraction();
-      if (job_.select == Select::kAuto) member.exact = ExactAfter(member.rule_case, observed);
+      if (job_.select == Select::kAuto) {
+        member.exact = ExactAfter(RuleCaseOf(inputs_, job_.plan, item, job_.bits16), observed);
+      }
       member.head.shape = ShapeFor(job_.bits16, observed);
       wanted = wanted || !member.exact;
     }
@@ -171,18 +158,39 @@ class Wave {
   std::vector<Member> members_;
 };
 
+// Moves the heads that are not worth preparing anything for to `left`.
+std::vector<HeadItem> WorthPreparing(const Call& call, const Plan& plan, std::int64_t layer,
+                                     std::span<const HeadItem> heads, bool bits16,
+                                     std::span<HeadReport> reports, std::vector<HeadItem>& left) {
+  std::vector<HeadItem> worth;
+  for (const HeadItem& item : heads) {
+    const double expected =
+        plan.calibration.empty() ? 0 : plan.calibration[layer][item.head].kept_fraction;
+    const std::optional<Path> exact =
+        ExactBefore(RuleCaseOf(call.inputs, plan, item, bits16), expected);
+    if (exact) ++reports[item.head].heads_by_path[static_cast<int>(*exact)];
+    (exact ? left : worth).push_back(item);
+  }
+  return worth;
+}
+
 }  // namespace
 
 std::vector<HeadItem> SparseAttention(const Call& call, const Plan& plan, std::int64_t layer,
                                       std::span<const HeadItem> heads, Precision precision,
                                       Select select, std::span<HeadReport> reports) {
+  const bool bits16 = precision != Precision::kFloat32;
+  std::vector<HeadItem> left;
+  std::vector<HeadItem> worth;
+  if (select == Select::kAuto) {
+    worth = WorthPreparing(call, plan, layer, heads, bits16, reports, left);
+    heads = worth;
+  }
+  if (heads.empty()) return left;
   const std::vector<Group> groups = GroupHeads(call.inputs, heads);
-  const Job job{call,
-                plan,
-                layer,
-                MakeHashProgram(plan.hash, call.inputs.query.shape[3]),
-                precision != Precision::kFloat32,
-                precision == Precision::kInt8,
+  const Job job{call,   plan,
+                layer,  MakeHashProgram(plan.hash, call.inputs.query.shape[3]),
+                bits16, precision == Precision::kInt8,
                 select};
   const std::int64_t most =
       std::max<std::int64_t>(kWaveBytes / std::max<std::int64_t>(PackedHead::Bytes(call.inputs), 1),
@@ -193,7 +201,6 @@ std::vector<HeadItem> SparseAttention(const Call& call, const Plan& plan, std::i
   std::vector<PackedHead> rows = std::move(kept_rows);
   const std::size_t wave = std::min(groups.size(), static_cast<std::size_t>(most));
   if (rows.size() < wave) rows.resize(wave);
-  std::vector<HeadItem> left;
   for (std::size_t first = 0; first < groups.size(); first += wave) {
     const std::size_t count = std::min(wave, groups.size() - first);
     Wave(job, std::span(groups).subspan(first, count), std::span(rows).first(count))

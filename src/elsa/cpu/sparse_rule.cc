@@ -13,7 +13,7 @@ struct Costs {
   double filter_pair = 1.5;      // decision and list
   double candidate = 12;         // binary32: score, weight, value
   double candidate16 = 10;       // 16 bits, 8 too
-  double row_share = 3;          // of those: what does not go with d
+  double row_share = 5;          // of those: what does not go with d
   double key_row = 260;          // hash, norm, cut-off, packing
   double query_row = 280;        // hash, packing, result
   double row32 = 60;             // of either: rows of binary32 are twice as long
@@ -24,7 +24,7 @@ struct Costs {
 constexpr Costs kCosts;
 
 // Selection must win by this to be chosen: what is estimated is right to about as much.
-constexpr double kMargin = 0.97;
+constexpr double kMargin = 0.95;
 
 }  // namespace
 
