@@ -17,9 +17,10 @@ Clock = Callable[[], float]
 # threads share work.
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
-# Our choice. Threads of some libraries spin for a millisecond or two after their work; a turn
-# begins with untimed work of its own contestant, so that nobody is timed beside the last one's.
-_SETTLE_S = 3e-3
+# Our choice. Threads of some libraries spin for tens of milliseconds after their work (whoever came
+# after OpenVINO lost a third with two threads); a turn begins with untimed work of its own
+# contestant, so that nobody is timed beside the last one's.
+_SETTLE_S = 40e-3
 _SETTLED_S = 60e-3  # beyond this a call's share of such spinning does not show
 _TURN_S = 5e-3  # at least so much timed work in a turn
 _LONG_S = 0.5  # warming up does not show in a call of this length
