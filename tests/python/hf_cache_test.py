@@ -13,6 +13,8 @@ from transformers import DynamicCache  # noqa: E402
 
 from hf_test import DECODERS, SIZES, TEXT, batch_of, build, plan_for  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 WINDOWS = {
     "mistral": lambda: transformers.MistralForCausalLM(tiny_models.config("mistral")),
     "qwen2": lambda: transformers.Qwen2ForCausalLM(  # one layer of full attention, two of windows
@@ -22,14 +24,6 @@ WINDOWS = {
         )
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the models are tiny
-    yield
-    torch.set_num_threads(threads)
 
 
 def windowed(name):

@@ -12,13 +12,7 @@ transformers = pytest.importorskip("transformers")
 from elsa_attention.hf.masks import visible  # noqa: E402
 from hf_test import DECODERS, ENCODERS, OTHERS, batch_of, build, hidden, plan_for  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the models are tiny
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

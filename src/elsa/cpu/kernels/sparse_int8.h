@@ -80,7 +80,7 @@ inline void QuantizeKeys8(const SparseRows& rows, int padded, std::uint8_t* to) 
   });
 }
 
-// As QuantizeQueries; offset[i] is what is to be added to the scores of query i after factor[i].
+// As QuantizeQueries; offset[i] is what is to be added to the integer products of query i.
 inline void QuantizeQueries8(const float* rows, int count, int d, int padded, std::int8_t* to,
                              float* factor, float* offset) {
   for (int i = 0; i < count; ++i) {

@@ -21,10 +21,6 @@ ELSA_INLINE void AddValue(const float* row, F32 weight, F32 (&sums)[kVectors]) {
   for (int v = 0; v < kVectors; ++v) sums[v] = Fma(weight, Load(row + v * kLanes), sums[v]);
 }
 
-// Sums that are made side by side, of every second candidate each: with few vectors to a row one
-// chain of additions would be waited for.
-constexpr int Chains(int vectors) { return vectors < 8 ? 2 : 1; }
-
 // Candidates [from, to) of one query; kVectors vectors of the columns.
 template <int kVectors>
 ELSA_INLINE void AddValues(const float* value, std::ptrdiff_t pitch, const std::uint16_t* list,
@@ -41,7 +37,8 @@ ELSA_INLINE void AddValues(const float* value, std::ptrdiff_t pitch, const std::
     AddValue(value + list[j + 3] * pitch, (F32)_mm256_permute_ps(four, 0xff), sums);
   }
 #else
-  if constexpr (Chains(kVectors) == 2) {
+  if constexpr (kVectors < 8) {
+    // Every second candidate to sums of its own: one chain of additions would be waited for.
     F32 second[kVectors] = {};
     for (; j + 2 <= to; j += 2) {
       AddValue(value + list[j] * pitch, Splat(weights[j]), sums);
